@@ -14,6 +14,7 @@ from dlcourse.exercises.model import DIFFICULTIES, Exercise, Prediction, Quiz
 #: Chapter number -> the package that holds its exercises, one small file each.
 CHAPTERS = {
     "119": "dlcourse.large_scale_training.exercises",
+    "120": "dlcourse.self_supervised_learning.exercises",
 }
 
 
