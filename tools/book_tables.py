@@ -66,10 +66,11 @@ class ErrataTable(TableDirective):
         good.sort(key=lambda entry: [int(part) for part in str(entry["section"]).split(".")])
         count = len({(entry["section"], entry["system"]) for entry in good})
         out = self.parse([f"{len(good)} defects in {count} listings, each shown by a test."])
-        for number, group in groupby(good, key=lambda entry: str(entry["section"])):
+        for number, entries in groupby(good, key=lambda entry: str(entry["section"])):
+            group = list(entries)
             section = nodes.section(ids=[f"errata-{number.replace('.', '-')}"], names=[number])
             section += nodes.title(text=number)
-            section += self.parse(self.chapter(number))
+            section += self.parse(self.chapter(number, group))
             section += self.parse(self.table(group, keys))
             out.append(section)
         return out
@@ -83,13 +84,20 @@ class ErrataTable(TableDirective):
             self.warn(f"{ERRATA}: {entry.get('system')}: missing {', '.join(missing)}")
         return not missing
 
-    def chapter(self, number: str) -> list[str]:
-        """A link to the section's page, where that is part of the book."""
+    def chapter(self, number: str, entries: list[dict[str, Any]]) -> list[str]:
+        """Links to the pages that explain a section's listings: an entry names its ``page`` where
+        the file's number is not the document's."""
         chapter, _, part = number.partition(".")
-        pattern = re.compile(rf"chapters/{chapter}_\w+/{part}_")
-        pages = sorted(filter(pattern.match, self.env.found_docs))
-        links = ", ".join(f"{{doc}}`/{page}`" for page in pages)
-        return [f"Explained in {links}."] if pages else []
+        found = set()
+        for entry in entries:
+            stem = entry.get("page")
+            pattern = re.compile(rf"chapters/{chapter}_\w+/" + (f"{stem}$" if stem else f"{part}_"))
+            pages = set(filter(pattern.match, self.env.found_docs))
+            if stem and not pages:
+                self.warn(f"{ERRATA}: {entry['system']}: no such page: {stem}")
+            found |= pages
+        links = ", ".join(f"{{doc}}`/{page}`" for page in sorted(found))
+        return [f"Explained in {links}."] if found else []
 
     def table(self, entries: Iterable[dict[str, Any]], keys: set[str]) -> list[str]:
         """One row a defect: its source cited, its test linked at the commit of the site."""

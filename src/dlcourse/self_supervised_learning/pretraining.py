@@ -65,7 +65,7 @@ def pretrain(
         {"params": [p for p in parameters if p.squeeze().dim() >= 2], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.squeeze().dim() < 2], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95))
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), fused=True)
     warm = max(1, round(warmup * steps))
 
     def rate(step: int) -> float:
