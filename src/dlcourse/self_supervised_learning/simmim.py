@@ -1,0 +1,268 @@
+"""SimMIM: hide blocks of an image, replace them by a mask token, regress their pixels.
+
+Chapter: ``120_self_supervised_learning/3_simmim``.
+
+Paper: Xie et al. (2022), *SimMIM: A Simple Framework for Masked Image Modeling*.
+
+The encoder sees a token for every patch. A visible patch gives its embedding, a hidden one the
+mask token; both get their position. One linear layer turns each token of the last layer into the
+pixels of its patch, and the loss is the mean absolute error over the hidden pixels alone.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from dlcourse.self_supervised_learning.vision_transformer import (
+    VisionTransformer,
+    initialize,
+    unpatchify,
+)
+
+__all__ = [
+    "SimMIM",
+    "average_distance",
+    "block_mask",
+    "fill_from_nearest",
+    "masked_l1",
+    "pixel_mask",
+]
+
+
+# --- What is hidden --------------------------------------------------------------------------
+
+
+def block_mask(
+    batch_size: int,
+    grid: tuple[int, int],
+    scale: int,
+    mask_ratio: float = 0.6,
+    generator: torch.Generator | None = None,
+    *,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Hide random square blocks, others in each image: (B, N), 1 = hidden.
+
+    Exactly ⌈ratio · blocks⌉ blocks of each image are hidden, whole; every choice of that many is
+    equally likely.
+
+    Args:
+        batch_size: B.
+        grid: rows and columns of the model's patches; N is their product.
+        scale: side of a block in patches: the paper's masked patch size over the model's patch
+            size, 32 / 16 = 2 for ViT-B/16. It must divide both sides of the grid.
+        mask_ratio: share of the blocks to hide, in (0, 1).
+        generator: source of the randomness; by default torch's global generator.
+        device: of the mask; by default the generator's.
+
+    Returns:
+        A float tensor of 0 and 1, patches row by row as in ``patchify``.
+
+    Raises:
+        ValueError: the blocks do not tile the grid, the ratio is out of range, or it leaves
+            nothing to see.
+
+    Source: Xie et al. (2022), section 3.2; the rounding is that of the authors' code.
+    """
+    rows, columns = grid
+    if batch_size < 1 or scale < 1 or rows % scale or columns % scale:
+        raise ValueError(
+            f"blocks of {scale} × {scale} patches do not tile a grid of {rows} × {columns}: choose "
+            "a mask_patch_size that is a multiple of the patch size and divides the image"
+        )
+    blocks = (rows // scale) * (columns // scale)
+    count = hidden_blocks(blocks, mask_ratio)
+    if device is None:
+        device = generator.device if generator is not None else None
+
+    # The blocks with the largest of B · blocks random numbers, image by image.
+    noise = torch.rand(batch_size, blocks, generator=generator, device=device)
+    hidden = noise.topk(count).indices  # (B, count)
+    mask = torch.zeros_like(noise).scatter_(1, hidden, 1.0)  # (B, blocks)
+
+    mask = mask.view(batch_size, rows // scale, columns // scale)
+    mask = mask.repeat_interleave(scale, 1).repeat_interleave(scale, 2)  # (B, rows, columns)
+    return mask.flatten(1)
+
+
+def hidden_blocks(blocks: int, mask_ratio: float) -> int:
+    """⌈ratio · blocks⌉. Raises ValueError for a ratio outside (0, 1), or when nothing is left."""
+    if not 0 < mask_ratio < 1:
+        raise ValueError(
+            f"mask_ratio is the share of the blocks to hide, between 0 and 1: got {mask_ratio}"
+        )
+    count = math.ceil(mask_ratio * blocks - 1e-9)  # 0.07 · 100 is 7.000000000000001
+    if count == blocks:
+        raise ValueError(
+            f"a ratio of {mask_ratio} hides all {blocks} blocks of an image: choose a smaller "
+            "mask_ratio or mask_patch_size"
+        )
+    return count
+
+
+def pixel_mask(mask: Tensor, patch_size: int, image_size: tuple[int, int]) -> Tensor:
+    """A mask of patches as one of pixels: (B, N) → (B, 1, H, W).
+
+    Raises ValueError when N does not belong to these sizes.
+    """
+    if mask.dim() != 2:
+        raise ValueError(f"the mask must be (B, N), got {tuple(mask.shape)}")
+    patches = mask[..., None].expand(-1, -1, patch_size * patch_size)  # (B, N, p·p)
+    return unpatchify(patches, patch_size, image_size)
+
+
+# --- What can be guessed without learning ----------------------------------------------------
+
+
+def average_distance(hidden: Tensor) -> float:
+    """AvgDist: how far hidden pixels are from the nearest visible one, on average, in pixels.
+
+    ``hidden`` (H, W) is true or 1 where a pixel is hidden. Distances are Euclidean, between the
+    centres of pixels, so the least is 1. Time and memory grow with (H·W)².
+
+    Raises ValueError when all pixels are hidden, or none.
+
+    Source: Xie et al. (2022), section 4.1.3, figure 3.
+    """
+    distance, _ = _nearest_visible(hidden)
+    return distance.mean().item()
+
+
+def fill_from_nearest(image: Tensor, hidden: Tensor) -> Tensor:
+    """Copy into each hidden pixel the nearest visible one: (C, H, W), (H, W) → (C, H, W).
+
+    Raises ValueError as ``average_distance`` does, and for a mask of another size.
+    """
+    if image.dim() != 3 or image.shape[1:] != hidden.shape:
+        raise ValueError(
+            f"need an image (C, H, W) and a mask (H, W) of its size, got {tuple(image.shape)} and "
+            f"{tuple(hidden.shape)}"
+        )
+    _, nearest = _nearest_visible(hidden)
+    hidden = hidden.bool()
+    filled = image.clone()
+    filled[:, hidden] = image[:, ~hidden][:, nearest]
+    return filled
+
+
+def _nearest_visible(hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """For each hidden pixel the distance to the nearest visible one, and that one's number.
+
+    Both (number of hidden pixels,), in reading order; visible pixels are numbered in that order.
+    """
+    hidden = hidden.bool()
+    if hidden.dim() != 2 or hidden.all() or not hidden.any():
+        raise ValueError(
+            f"the mask must be (H, W) with hidden and visible pixels, got {tuple(hidden.shape)}, "
+            f"{hidden.float().mean().item():.0%} hidden"
+        )
+    distance = torch.cdist(hidden.nonzero().double(), (~hidden).nonzero().double())
+    nearest = distance.min(1)  # of equals, one
+    return nearest.values, nearest.indices
+
+
+# --- The model -------------------------------------------------------------------------------
+
+
+def masked_l1(prediction: Tensor, images: Tensor, mask: Tensor) -> Tensor:
+    """Mean absolute error over the hidden pixels, all channels: a scalar.
+
+    Args:
+        prediction, images: (B, C, H, W).
+        mask: (B, 1, H, W), 1 = hidden (see ``pixel_mask``). One that hides nothing gives NaN, 0/0.
+
+    Raises ValueError for other shapes.
+
+    Source: Xie et al. (2022), equation 1.
+    """
+    b, c, h, w = images.shape
+    if prediction.shape != images.shape or mask.shape != (b, 1, h, w):
+        raise ValueError(
+            f"images {tuple(images.shape)} need a prediction of that shape and a mask of "
+            f"{(b, 1, h, w)}, got {tuple(prediction.shape)} and {tuple(mask.shape)}"
+        )
+    error = (prediction - images).abs()  # (B, C, H, W)
+    return (error * mask).sum() / (mask.sum() * c)
+
+
+class SimMIM(nn.Module):
+    """Masked image modelling: mask tokens at the encoder's input, a linear head, L1.
+
+    Args:
+        encoder: what is to be trained; it keeps its class token, which no loss asks anything of.
+        mask_ratio: share of the blocks to hide, in (0, 1).
+        mask_patch_size: side of a block in pixels, a multiple of the encoder's patch size that
+            divides the image. By default twice the patch size: 32 for a ViT/16, as in the paper.
+        generator: draws the head's weights; by default torch's global generator.
+
+    Raises ValueError when the blocks do not tile the image, or the ratio hides nothing or all.
+
+    Source: Xie et al. (2022).
+    """
+
+    def __init__(
+        self,
+        encoder: VisionTransformer,
+        mask_ratio: float = 0.6,
+        mask_patch_size: int | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        p = encoder.patch_size
+        self.mask_ratio = mask_ratio
+        self.mask_patch_size = 2 * p if mask_patch_size is None else mask_patch_size
+        self._scale(encoder.image_size)  # refuse now what forward would refuse
+        self.head = nn.Linear(encoder.embed_dim, p * p * encoder.in_channels)
+        initialize(self.head, generator)
+
+    def forward(
+        self,
+        images: Tensor,
+        mask: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, C, H, W) → loss, prediction, mask.
+
+        Args:
+            mask: (B, N), 1 = hidden; by default drawn, each image its own.
+            generator: of the mask, when it is drawn; on the images' device.
+
+        Returns:
+            The loss, a scalar; the prediction as images (B, C, H, W), at visible patches too,
+            where nothing was asked of it; the mask (B, N).
+
+        Raises:
+            ValueError: a given mask has another shape or hides nothing.
+            TypeError: the images are not floating point.
+        """
+        p, size = self.encoder.patch_size, tuple(images.shape[-2:])
+        if mask is None:
+            grid = size[0] // p, size[1] // p
+            mask = block_mask(
+                len(images), grid, self._scale(size), self.mask_ratio, generator,
+                device=images.device,
+            )  # fmt: skip
+        elif not mask.any():
+            raise ValueError("the mask hides nothing, so there is nothing to predict")
+
+        tokens = self.encoder.forward_features(images, mask)[:, 1:]  # (B, N, D)
+        prediction = unpatchify(self.head(tokens), p, size)  # (B, C, H, W)
+        loss = masked_l1(prediction, images, pixel_mask(mask.to(images.dtype), p, size))
+        return loss, prediction, mask
+
+    def _scale(self, image_size: tuple[int, int]) -> int:
+        """Side of a block in patches. Raises ValueError when blocks do not tile the image."""
+        p, block = self.encoder.patch_size, self.mask_patch_size
+        if block < p or block % p or any(side % block for side in image_size):
+            raise ValueError(
+                f"blocks of {block} pixels do not fit patches of {p} in an image of "
+                f"{image_size[0]} × {image_size[1]}: mask_patch_size must be a multiple of the "
+                "patch size and divide both sides"
+            )
+        hidden_blocks((image_size[0] // block) * (image_size[1] // block), self.mask_ratio)
+        return block // p
