@@ -2,16 +2,21 @@
 
 The course runs on machines without internet, so its data ships inside a library's wheel or is
 generated. A chapter chooses everything (rates, epochs, thresholds) on ``validation`` and touches
-``test`` once, for the number that it reports.
+``test`` once, for the number that it reports. ``cifar10`` and ``image_folder`` read real images,
+where there are some.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 
 class Split(NamedTuple):
@@ -277,3 +282,132 @@ def _hsv(hue: Tensor, saturation: float, value: Tensor) -> Tensor:
         k = (n + 6 * hue) % 6
         channels.append(value * (1 - saturation * torch.minimum(k, 4 - k).clamp(0, 1)))
     return torch.stack(channels, 1)
+
+
+# --- Real images, for those who have them --------------------------------------------------------
+
+
+def cifar10(
+    root: str | os.PathLike[str],
+    *,
+    download: bool = False,
+    seed: int = 0,
+    validation_fraction: float = 0.1,
+) -> Splits:
+    """CIFAR-10: 60,000 photographs of 32 × 32 pixels, ten classes. Needs a download of 170 MB.
+
+    Args:
+        root: the folder that holds, or shall hold, ``cifar-10-batches-py``.
+        download: fetch the files if they are not there (torchvision does so, and checks them).
+        seed: chooses which of the 50,000 training images are the validation part.
+        validation_fraction: their share, in (0, 1); the same in every class.
+
+    Returns:
+        ``Splits`` of ``x``: float32 ``(N, 3, 32, 32)`` in [0, 1] and ``y``: int64 ``(N,)``. The
+        test part is the data set's own.
+
+    Raises:
+        FileNotFoundError: the files are not there, or not whole.
+        ValueError: validation_fraction is out of range.
+
+    Source: A. Krizhevsky (2009), Learning Multiple Layers of Features from Tiny Images.
+    """
+    if not 0 < validation_fraction < 1:
+        raise ValueError(f"validation_fraction must lie between 0 and 1, got {validation_fraction}")
+    from sklearn.model_selection import train_test_split
+    from torchvision.datasets import CIFAR10
+
+    try:
+        parts = [CIFAR10(root, train=train, download=download) for train in (True, False)]
+    except RuntimeError as error:
+        raise FileNotFoundError(
+            f"no complete CIFAR-10 in {Path(root) / CIFAR10.base_folder}: call "
+            f"cifar10({str(root)!r}, download=True), or unpack {CIFAR10.filename} there"
+        ) from error
+    labelled, test = (
+        Split(torch.tensor(p.data).permute(0, 3, 1, 2).float() / 255, torch.tensor(p.targets))
+        for p in parts
+    )
+    train, validation = train_test_split(
+        torch.arange(len(labelled.y)).numpy(),
+        test_size=validation_fraction,
+        stratify=labelled.y.numpy(),
+        random_state=seed,
+    )
+    first, second = (Split(labelled.x[i], labelled.y[i]) for i in (train, validation))
+    return Splits(first, second, test)
+
+
+def image_folder(
+    root: str | os.PathLike[str],
+    transform: Callable[[Any, torch.Generator], Any],
+    *,
+    batch_size: int,
+    workers: int = 0,
+    seed: int = 0,
+) -> DataLoader:
+    """Batches of random views from a tree of image files, ``root/class/…/image.jpg`` (ImageNet).
+
+    Args:
+        root: folder with one folder a class.
+        transform: called as ``transform(image, generator)`` with a PIL image in RGB; returns a
+            tensor or a list of tensors of fixed sizes, as ``MultiCrop`` does.
+        batch_size: images a batch; the last batch of an epoch is dropped if it is smaller.
+        workers: processes that read and transform; 0 does both in this one.
+        seed: of the order and of all views. They do not depend on ``workers``; each pass over the
+            loader is a new epoch, with another order and other views.
+
+    Returns:
+        A loader of ``(views, labels)``: what ``transform`` returns, with a batch dimension in
+        front, and int64 ``(batch_size,)``.
+
+    Raises:
+        FileNotFoundError: no such folder, or no folders with images in it.
+        ValueError: a batch larger than the data set, or a count out of range.
+    """
+    from torchvision.datasets import ImageFolder
+
+    if not any(entry.is_dir() for entry in Path(root).glob("*")):
+        raise FileNotFoundError(f"{root} has no folders: images are expected as {root}/class/image")
+    folder = ImageFolder(root)
+    if not 1 <= batch_size <= len(folder) or workers < 0:
+        raise ValueError(
+            f"need 1 <= batch_size <= {len(folder)} images and workers >= 0, "
+            f"got {batch_size} and {workers}"
+        )
+    return DataLoader(
+        _Views(folder, transform),
+        batch_size,
+        sampler=_SeededOrder(len(folder), seed),
+        num_workers=workers,
+        drop_last=True,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+    )
+
+
+class _Views(Dataset):
+    """Views of image ``index``, drawn from ``seed``: so no worker has randomness of its own."""
+
+    def __init__(self, images: Dataset, transform: Callable[[Any, torch.Generator], Any]) -> None:
+        self.images, self.transform = images, transform
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Any, int]:
+        index, seed = key
+        image, label = self.images[index]
+        return self.transform(image, torch.Generator().manual_seed(seed)), label
+
+
+class _SeededOrder(Sampler):
+    """All indices in random order, each with a seed; other ones in every epoch."""
+
+    def __init__(self, n: int, seed: int) -> None:
+        self.n, self.generator = n, torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = torch.randperm(self.n, generator=self.generator)
+        seeds = torch.randint(2**62, (self.n,), generator=self.generator)
+        return zip(order.tolist(), seeds.tolist(), strict=True)

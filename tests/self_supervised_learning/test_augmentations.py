@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dlcourse.datasets import digits, shapes
+from dlcourse.datasets import digits, image_folder, shapes
 from dlcourse.self_supervised_learning.augmentations import (
     BatchViews,
     MultiCrop,
@@ -172,6 +172,19 @@ def test_views_can_be_sent_to_the_workers_of_a_data_loader():
     make = pickle.loads(pickle.dumps(MultiCrop(32, 16)))
     assert torch.equal(make(photo(), gen(1))[1], MultiCrop(32, 16)(photo(), gen(1))[1])
     assert len(pickle.loads(pickle.dumps(TwoViews(24)))(photo(), gen())) == 2
+
+
+def test_a_folder_of_images_gives_batches_of_multicrop(tmp_path):
+    (tmp_path / "cats").mkdir()
+    for i in range(4):
+        image = Image.fromarray(photo(i).permute(1, 2, 0).numpy())
+        image.save(tmp_path / "cats" / f"{i}.png")
+    crop = MultiCrop(32, 16, local_crops=3)
+    views, labels = next(iter(image_folder(tmp_path, crop, batch_size=4, seed=1)))
+    assert [tuple(v.shape) for v in views] == [(4, 3, 32, 32)] * 2 + [(4, 3, 16, 16)] * 3
+    assert labels.tolist() == [0] * 4
+    again = image_folder(tmp_path, crop, batch_size=4, seed=1, workers=1)
+    assert all(torch.equal(a, b) for a, b in zip(views, next(iter(again))[0], strict=True))
 
 
 @pytest.mark.parametrize(
@@ -348,8 +361,11 @@ def test_drawn_parameters_have_the_distribution_that_the_arguments_say():
     changed = p.brightness != 1
     assert abs(changed.float().mean() - 0.6) < 0.015
     for value, low, high in (
-        (p.brightness, 0.6, 1.4), (p.contrast, 0.8, 1.2), (p.saturation, 0.0, 2.5), (p.hue, -0.1, 0.1)
-    ):  # fmt: skip
+        (p.brightness, 0.6, 1.4),
+        (p.contrast, 0.8, 1.2),
+        (p.saturation, 0.0, 2.5),
+        (p.hue, -0.1, 0.1),
+    ):
         chosen = value[changed]
         assert low - 1e-6 <= chosen.min() < low + 0.01 and high - 0.01 < chosen.max() <= high + 1e-6
         assert (value[~changed] == (0 if value is p.hue else 1)).all()

@@ -1,4 +1,4 @@
-"""k-NN, linear probe and their helpers: equal to brute force and scikit-learn, and nothing leaks."""
+"""k-NN, linear probe and the rest: equal to brute force and scikit-learn, and nothing leaks."""
 
 import math
 
