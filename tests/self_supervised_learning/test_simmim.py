@@ -196,7 +196,8 @@ def test_the_loss_ignores_visible_pixels_and_sends_them_no_gradient():
     (gradient,) = torch.autograd.grad(loss, prediction)
     visible = mask.expand_as(images) == 0
     assert gradient[visible].eq(0).all()
-    torch.testing.assert_close(gradient[~visible].abs(), (1 / (mask.sum() * 3)).expand(int(mask.sum()) * 3))
+    count = int(mask.sum()) * 3
+    torch.testing.assert_close(gradient[~visible].abs(), torch.full((count,), 1 / count))
     changed = torch.where(visible, torch.tensor(100.0), prediction)
     assert torch.equal(loss, masked_l1(changed, images, mask))
 
@@ -246,7 +247,9 @@ def as_transformers(model):
         "vit.embeddings.patch_embeddings.projection.bias": ours["patch_embedding.bias"],
         "vit.layernorm.weight": ours["norm.weight"],
         "vit.layernorm.bias": ours["norm.bias"],
-        "decoder.0.weight": model.head.weight.view(p, p, c, d).permute(2, 0, 1, 3).reshape(-1, d, 1, 1),
+        "decoder.0.weight": model.head.weight.view(p, p, c, d)
+        .permute(2, 0, 1, 3)
+        .reshape(-1, d, 1, 1),
         "decoder.0.bias": model.head.bias.view(p, p, c).permute(2, 0, 1).flatten(),
     }
     for i in range(len(encoder.blocks)):

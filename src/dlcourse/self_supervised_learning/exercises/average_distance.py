@@ -89,12 +89,13 @@ hidden pixels. Write it for a mask of patches, with distances in *pixels*, betwe
         ),
         "patches_times_size": Mistake(
             answer=patches_times_size,
-            hint="distances between patches are multiplied by the size of a patch. Pixels at the rim "
-            "of a hidden patch are nearer than that, however large it is.",
+            hint="distances between patches are multiplied by the size of a patch. Pixels at the "
+            "rim of a hidden patch are nearer than that, however large it is.",
         ),
         "city_blocks": Mistake(
             answer=city_blocks,
-            hint="rows and columns are added up. The Euclidean distance of a diagonal neighbour is √2.",
+            hint="rows and columns are added up. The Euclidean distance of a diagonal neighbour is"
+            " √2.",
         ),
         "visible_count_too": Mistake(
             answer=visible_count_too,

@@ -58,9 +58,9 @@ EXERCISE = Exercise(
     title="Hide before the encoder",
     difficulty="implement",
     statement=r"""
-Write what goes into SimMIM's encoder. A hidden patch must leave no trace of its content: in place of
-its embedding stands the mask token, a learned vector that is the same for all. Where it *is* must
-not be lost. Leave the arguments as they are.
+Write what goes into SimMIM's encoder. A hidden patch must leave no trace of its content: in place
+of its embedding stands the mask token, a learned vector that is the same for all. Where it *is*
+must not be lost. Leave the arguments as they are.
 """,
     imports="import torch",
     reference=encoder_input,
@@ -73,23 +73,23 @@ not be lost. Leave the arguments as they are.
     mistakes={
         "listing": Mistake(
             answer=listing,
-            hint="nothing is hidden. The document's listing has no mask token and leaves that to an "
-            "encoder which it does not define: the model may copy what it should guess.",
+            hint="nothing is hidden. The document's listing has no mask token and leaves that to "
+            "an encoder which it does not define: the model may copy what it should guess.",
         ),
         "token_added": Mistake(
             answer=token_added,
-            hint="the token is added to the embedding of the hidden patch, which is still there: the "
-            "encoder need only subtract it.",
+            hint="the token is added to the embedding of the hidden patch, which is still there: "
+            "the encoder need only subtract it.",
         ),
         "no_position": Mistake(
             answer=no_position,
-            hint="hidden patches lose their positions: they are then all alike, and so must be what "
-            "is predicted for them.",
+            hint="hidden patches lose their positions: they are then all alike, and so must be "
+            "what is predicted for them.",
         ),
         "zeros": Mistake(
             answer=zeros,
-            hint="hidden patches become zeros. The token is a learned vector, so that the encoder can "
-            "tell 'hidden' from whatever patch embeds near zero.",
+            hint="hidden patches become zeros. The token is a learned vector, so that the encoder "
+            "can tell 'hidden' from whatever patch embeds near zero.",
         ),
         "inverted": Mistake(
             answer=inverted,

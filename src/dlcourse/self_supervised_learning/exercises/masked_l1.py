@@ -98,8 +98,8 @@ pixels. Images may have different numbers of hidden patches; each hidden *pixel*
     mistakes={
         "listing": Mistake(
             answer=listing,
-            hint="the errors are squared, as in the document's listing: a few large ones then rule, "
-            "and the best guess is a mean, a blur.",
+            hint="the errors are squared, as in the document's listing: a few large ones then "
+            "rule, and the best guess is a mean, a blur.",
         ),
         "everywhere": Mistake(
             answer=everywhere,
@@ -111,8 +111,8 @@ pixels. Images may have different numbers of hidden patches; each hidden *pixel*
         ),
         "divided_by_all": Mistake(
             answer=divided_by_all,
-            hint="the sum is divided by the number of all pixels: the loss then grows with the mask "
-            "ratio.",
+            hint="the sum is divided by the number of all pixels: the loss then grows with the "
+            "mask ratio.",
         ),
         "channels_forgotten": Mistake(
             answer=channels_forgotten,
@@ -120,8 +120,8 @@ pixels. Images may have different numbers of hidden patches; each hidden *pixel*
         ),
         "image_by_image": Mistake(
             answer=image_by_image,
-            hint="you average within each image first: pixels of an image with few hidden ones then "
-            "count more.",
+            hint="you average within each image first: pixels of an image with few hidden ones "
+            "then count more.",
         ),
         "tiles": Mistake(
             answer=tiles,

@@ -32,8 +32,8 @@ What is it for a block 32 pixels wide? Write your prediction down before you run
 Between pixels that are $d$ apart lie $d$ steps, so their difference has mean square $d$: the mean
 square error *is* the mean distance to the nearest visible pixel. In a block of 4 the distances are
 1, 2, 2, 1; in a block of 32 they are 1, …, 16, 16, …, 1, with mean 8.5. In general
-$(w + 2)/4$ for an even width $w$: it grows with the width, whatever the mask ratio. The brightness of
-a real picture is bounded, so there the error flattens out; but it rises first.
+$(w + 2)/4$ for an even width $w$: it grows with the width, whatever the mask ratio. The brightness
+of a real picture is bounded, so there the error flattens out; but it rises first.
 """,
     hints=[
         "What is the mean square of the difference between two pixels that are d apart?",
@@ -48,11 +48,13 @@ a real picture is bounded, so there the error flattens out; but it rises first.
         ),
         "farthest": Mistake(
             answer=16,
-            hint="you take the pixel in the middle, which is hardest. The mean is over all of them.",
+            hint="you take the pixel in the middle, which is hardest. The mean is over all of "
+            "them.",
         ),
         "one_sided": Mistake(
             answer=16.5,
-            hint="all pixels are filled from one side. The nearer end serves each half of the block.",
+            hint="all pixels are filled from one side. The nearer end serves each half of the "
+            "block.",
         ),
         "both_ends": Mistake(
             answer=34 / 6,
@@ -61,8 +63,8 @@ a real picture is bounded, so there the error flattens out; but it rises first.
         ),
         "proportional": Mistake(
             answer=12,
-            hint="the error is multiplied by 32/4. The distances are 1, 2, … and not 1/2, 3/2, …, so "
-            "it grows a little less than in proportion.",
+            hint="the error is multiplied by 32/4. The distances are 1, 2, … and not 1/2, 3/2, …, "
+            "so it grows a little less than in proportion.",
         ),
     },
 )

@@ -16,7 +16,8 @@ QUIZ = Quiz(
                 ),
                 Choice(
                     "To pass each patch on to its own output.",
-                    "The pixels are in the token already; nothing has to be understood to copy them.",
+                    "The pixels are in the token already; nothing has to be understood to copy "
+                    "them.",
                     right=True,
                 ),
                 Choice(
@@ -27,10 +28,10 @@ QUIZ = Quiz(
         ),
         Question(
             "block",
-            "A mask hides 60 % of an image in blocks of 4 pixels, another 60 % in blocks of 32. The "
-            "second task is",
+            "A mask hides 60 % of an image in blocks of 4 pixels, another 60 % in blocks of 32. "
+            "The second task is",
             [
-                Choice("as hard: the ratio is the same.", "The ratio does not say where the clues are."),
+                Choice("as hard: the ratio is the same.", "It does not say where the clues are."),
                 Choice(
                     "harder: most hidden pixels are far from a visible one.",
                     "So copying neighbours no longer does, and what helps is to know what the "
@@ -49,20 +50,21 @@ QUIZ = Quiz(
             [
                 Choice(
                     "halves.",
-                    "That is an MAE, whose encoder sees visible patches only: 20 % in place of 40 %.",
+                    "So it is for an MAE, whose encoder sees visible patches only: 20 % of them in "
+                    "place of 40 %.",
                 ),
                 Choice(
                     "stays as it is.",
                     "A hidden patch is a token too: the encoder always sees N of them.",
                     right=True,
                 ),
-                Choice("grows, as more must be predicted.", "The head predicts all patches anyway."),
+                Choice("grows, as more is predicted.", "The head predicts all patches anyway."),
             ],
         ),
         Question(
             "median",
-            "A hidden pixel is black in 70 % of the images that agree with what is visible, and white "
-            "in 30 %. What does the best prediction look like?",
+            "A hidden pixel is black in 70 % of the images that agree with what is visible, and "
+            "white in 30 %. What does the best prediction look like?",
             [
                 Choice(
                     "Black with L1, dark grey with L2.",
@@ -89,8 +91,8 @@ QUIZ = Quiz(
                 ),
                 Choice(
                     "Because the encoder sees the mask tokens, so that its layers do the decoding.",
-                    "It has N tokens from the first block on. The price: part of the encoder is busy "
-                    "with painting, and is of less use to a linear probe.",
+                    "It has N tokens from the first block on. The price: part of the encoder is "
+                    "busy with painting, and is of less use to a linear probe.",
                     right=True,
                 ),
                 Choice(
@@ -101,16 +103,16 @@ QUIZ = Quiz(
         ),
         Question(
             "evaluation",
-            "A pre-trained encoder has a poor linear probe, and a good accuracy when fine-tuned. Is "
-            "that a contradiction?",
+            "A pre-trained encoder has a poor linear probe, and a good accuracy when fine-tuned. "
+            "Is that a contradiction?",
             [
                 Choice(
                     "Yes: good features are linearly separable.",
                     "That is one property of several, and not the one that the loss asked for.",
                 ),
                 Choice(
-                    "No: the probe needs the class to be linear in the features; fine-tuning needs a "
-                    "good start.",
+                    "No: the probe needs the class to be linear in the features; fine-tuning needs"
+                    " a good start.",
                     "Masked image models are often of this kind. So say which was measured.",
                     right=True,
                 ),

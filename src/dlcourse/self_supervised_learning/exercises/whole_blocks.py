@@ -87,8 +87,8 @@ EXERCISE = Exercise(
     statement=r"""
 Write SimMIM's mask. You are given one random number for each block of each image. In *each* image,
 hide the $\lceil \text{ratio} \cdot \text{blocks} \rceil$ blocks with the largest numbers. A block
-is `scale` × `scale` patches of the model; return the mask at the resolution of those patches, row by
-row, as floats: 1 where a patch is hidden.
+is `scale` × `scale` patches of the model; return the mask at the resolution of those patches, row
+by row, as floats: 1 where a patch is hidden.
 """,
     imports="import math\n\nimport torch",
     reference=block_mask,
@@ -129,7 +129,8 @@ row, as floats: 1 where a patch is hidden.
         ),
         "smallest": Mistake(
             answer=smallest,
-            hint="the blocks with the smallest numbers are hidden: as random, but not what was asked.",
+            hint="the blocks with the smallest numbers are hidden: as random, but not what was "
+            "asked.",
         ),
     },
 )
