@@ -144,13 +144,19 @@ class ShapeFactors(NamedTuple):
     direction: Tensor  # of the background's pattern
 
 
-def shape_factors(n: int, generator: torch.Generator) -> ShapeFactors:
+def shape_factors(
+    n: int, generator: torch.Generator, *, max_turn: float = 1.0
+) -> ShapeFactors:
     """Draw the factors of ``n`` pictures, all independent; on the generator's device.
 
-    Raises ValueError for n < 1.
+    Angles are uniform in 0 … ``max_turn`` of a full turn.
+
+    Raises ValueError for n < 1, or max_turn outside of [0, 1].
     """
     if n < 1:
         raise ValueError(f"need n >= 1 pictures, got {n}")
+    if not 0 <= max_turn <= 1:
+        raise ValueError(f"max_turn is a share of a full turn, in [0, 1]: got {max_turn}")
     device = generator.device
 
     def choice(options: tuple[str, ...]) -> Tensor:
@@ -166,7 +172,7 @@ def shape_factors(n: int, generator: torch.Generator) -> ShapeFactors:
         x=uniform(0.3, 0.7),
         y=uniform(0.3, 0.7),
         radius=uniform(0.2, 0.32),
-        angle=uniform(0, 2 * math.pi),
+        angle=uniform(0, 2 * math.pi * max_turn),
         hue_shift=uniform(-0.05, 0.05),
         value=uniform(0.65, 1.0),
         ground_hue=uniform(0, 1),
@@ -221,6 +227,8 @@ def shapes(
     n_test: int = 2000,
     size: int = 32,
     label: str = "shape",
+    max_turn: float = 1.0,
+    device: torch.device | str = "cpu",
 ) -> Splits:
     """Painted pictures with several factors: a shape of some colour on a patterned background.
 
@@ -234,6 +242,9 @@ def shapes(
         n_train, n_validation, n_test: pictures in each part.
         size: side in pixels, at least 8.
         label: "shape", "hue" or "texture". The images do not depend on it.
+        max_turn: shapes are turned by up to this share of a full turn; smaller is easier.
+        device: where to paint, and leave, the pictures. They are the same on every device, but
+            for rounding.
 
     Returns:
         ``Splits`` of ``x``: float32 ``(N, 3, size, size)`` in [0, 1], and ``y``: int64 ``(N,)``.
@@ -245,7 +256,9 @@ def shapes(
         raise ValueError(f"label must be 'shape', 'hue' or 'texture', got {label!r}")
     parts = []
     for part, n in enumerate((n_train, n_validation, n_test)):
-        factors = shape_factors(n, torch.Generator().manual_seed(3 * seed + part))
+        generator = torch.Generator().manual_seed(3 * seed + part)
+        drawn = shape_factors(n, generator, max_turn=max_turn)
+        factors = ShapeFactors(*(value.to(device) for value in drawn))
         parts.append(Split(render_shapes(factors, size), getattr(factors, label)))
     return Splits(*parts)
 
