@@ -82,7 +82,7 @@ for seed in SEEDS:
         same = labels.train.y[found] == labels.test.y
         agreement[name].append(same.double().mean().item())
 
-# %% mystnb={"figure": {"caption": "Top: eight pictures that the search had not seen. Below each: its nearest one of 2,000, by pixels. Colour and brightness agree; the shape hardly ever does.", "name": "fig-pixel-neighbours"}, "image": {"alt": "Two rows of eight small pictures of coloured shapes on patterned backgrounds. Each lower picture has about the colours of the one above it and in most cases another shape."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Top: eight pictures that the search had not seen. Below each: its nearest one of 2,000, by pixels. Colour and brightness agree; the shape only now and then.", "name": "fig-pixel-neighbours"}, "image": {"alt": "Two rows of eight small pictures of coloured shapes on patterned backgrounds. Each lower picture has about the colours of the one above it and in most cases another shape."}} tags=["hide-input"]
 data = pictures(0)
 queries = data.test.x[:8]
 rows = [queries, data.train.x[nearest(queries, data.train.x)]]
