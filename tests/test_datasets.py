@@ -218,6 +218,14 @@ def test_all_shapes_and_all_textures_differ():
         assert distance.min() > 0.015
 
 
+@pytest.mark.parametrize("size", [16, 32, 128])
+def test_an_edge_is_smoothed_over_one_pixel_at_any_size(size):
+    row = coverage(factors(), size)[0, size // 2]  # across the middle of a disc: two edges
+    partly = ((row > 0.001) & (row < 0.999)).sum()
+    assert 1 <= partly <= 4
+    assert abs(row.mean() - 2 * 0.85 * 0.3) < 0.01
+
+
 def test_pictures_of_two_sizes_show_the_same():
     drawn = shape_factors(200, torch.Generator().manual_seed(1))
     small, large = render_shapes(drawn, 24), render_shapes(drawn, 96)

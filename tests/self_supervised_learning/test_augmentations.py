@@ -57,6 +57,13 @@ def test_multicrop_gives_two_large_views_then_the_small_ones():
     assert len(MultiCrop(32, 16, local_crops=0)(photo(), gen())) == 2
 
 
+def test_the_filter_that_resizes_does_not_overshoot():
+    squares = (torch.arange(12)[:, None] // 3 + torch.arange(12) // 3).remainder(2).float()
+    crop = MultiCrop(48, 48, local_crops=0, color_jitter=False)
+    views = torch.stack([crop(squares.expand(3, 12, 12), gen(seed))[1] for seed in range(20)])
+    assert views.min() == 0 and views.max() == 1
+
+
 def test_two_views_are_two_different_views():
     first, second = TwoViews(24)(photo(), gen())
     assert first.shape == second.shape == (3, 24, 24)

@@ -351,7 +351,7 @@ def test_a_mask_of_another_shape_is_refused(shape):
 
 @pytest.mark.parametrize("size", [(32, 32), (16, 48)])
 def test_class_attention_is_softmax_of_query_times_key_in_the_last_block(size):
-    model, images = small(), pictures(2, 3, *size)
+    model, images = small(positions="learned"), pictures(2, 3, *size)
     entering = []
     model.blocks[-1].register_forward_pre_hook(lambda _, args: entering.append(args[0]))
     with torch.no_grad():
