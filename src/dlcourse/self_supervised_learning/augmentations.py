@@ -80,7 +80,7 @@ class MultiCrop:
 
     Raises ValueError for a size, scale or number out of range, TypeError for another image.
 
-    Source: Caron et al. (2021), section 3 and appendix; the scales are those of DINOv2's ViT-L.
+    Source: Caron et al. (2021), section 3 and appendix; scales of DINOv2's default configuration.
     """
 
     def __init__(
