@@ -11,11 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dlcourse.self_supervised_learning import SimMIM, VisionTransformer, block_mask, patchify
+from dlcourse.self_supervised_learning import (
+    SimMIM,
+    VisionTransformer,
+    block_mask,
+    patchify,
+    unpatchify,
+)
 from dlcourse.self_supervised_learning.simmim import (
     average_distance,
     fill_from_nearest,
     masked_l1,
+    normalize_patches,
     pixel_mask,
 )
 
@@ -211,6 +218,29 @@ def test_l1_is_least_at_the_median_and_l2_at_the_mean():
     l2 = ((guesses[:, None] - values) ** 2).mean(1)
     assert guesses[l1.argmin()] == values.median() == 0
     assert guesses[l2.argmin()].item() == pytest.approx(values.mean().item())
+
+
+def test_normalised_patches_have_mean_0_and_variance_1_whatever_light_and_contrast():
+    images = pictures()
+    normal = patchify(normalize_patches(images, 4), 4)
+    torch.testing.assert_close(normal.mean(-1), torch.zeros(5, 16), rtol=0, atol=1e-6)
+    torch.testing.assert_close(normal.var(-1), torch.ones(5, 16), rtol=0, atol=1e-4)
+    contrast = 0.5 + torch.rand(5, 16, 1, generator=seeded(1))
+    brighter = unpatchify(patchify(images, 4) * contrast + 3, 4, (16, 16))
+    torch.testing.assert_close(
+        normalize_patches(brighter, 4), normalize_patches(images, 4), rtol=0, atol=1e-3
+    )
+    assert normalize_patches(torch.full((1, 3, 8, 8), 0.3), 4).abs().max() < 1e-3
+
+
+def test_the_target_is_normalised_where_asked_and_nothing_else_changes():
+    images = pictures()
+    raw, normal = small(), small(norm_target=True)
+    _, prediction, mask = raw(images, generator=seeded(0))
+    loss, same, _ = normal(images, mask)
+    assert torch.equal(prediction, same)
+    hidden = pixel_mask(mask, 4, (16, 16))
+    assert torch.equal(loss, masked_l1(prediction, normalize_patches(images, 4), hidden))
 
 
 # --- Parity with transformers ----------------------------------------------------------------

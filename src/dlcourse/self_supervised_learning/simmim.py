@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dlcourse.self_supervised_learning.vision_transformer import (
     VisionTransformer,
-    initialize,
+    patchify,
     unpatchify,
 )
 
@@ -28,6 +28,7 @@ __all__ = [
     "block_mask",
     "fill_from_nearest",
     "masked_l1",
+    "normalize_patches",
     "pixel_mask",
 ]
 
@@ -188,6 +189,18 @@ def masked_l1(prediction: Tensor, images: Tensor, mask: Tensor) -> Tensor:
     return (error * mask).sum() / (mask.sum() * c)
 
 
+def normalize_patches(images: Tensor, patch_size: int) -> Tensor:
+    """Each patch less its mean, over its standard deviation, all channels together: the same shape.
+
+    A patch of one value becomes 0. It is the target of a masked autoencoder (He et al. 2022,
+    section 4.1); SimMIM's paper predicts the pixels as they are.
+    """
+    patches = patchify(images, patch_size)  # (B, N, p·p·C)
+    centred = patches - patches.mean(-1, keepdim=True)
+    patches = centred / (patches.var(-1, keepdim=True) + 1e-6).sqrt()
+    return unpatchify(patches, patch_size, tuple(images.shape[-2:]))
+
+
 class SimMIM(nn.Module):
     """Masked image modelling: mask tokens at the encoder's input, a linear head, L1.
 
@@ -196,6 +209,7 @@ class SimMIM(nn.Module):
         mask_ratio: share of the blocks to hide, in (0, 1).
         mask_patch_size: side of a block in pixels, a multiple of the encoder's patch size that
             divides the image. By default twice the patch size: 32 for a ViT/16, as in the paper.
+        norm_target: predict patches as ``normalize_patches`` gives them, in place of pixels.
         generator: draws the head's weights; by default torch's global generator.
 
     Raises ValueError when the blocks do not tile the image, or the ratio hides nothing or all.
@@ -209,16 +223,18 @@ class SimMIM(nn.Module):
         mask_ratio: float = 0.6,
         mask_patch_size: int | None = None,
         *,
+        norm_target: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         p = encoder.patch_size
-        self.mask_ratio = mask_ratio
+        self.mask_ratio, self.norm_target = mask_ratio, norm_target
         self.mask_patch_size = 2 * p if mask_patch_size is None else mask_patch_size
         self._scale(encoder.image_size)  # refuse now what forward would refuse
         self.head = nn.Linear(encoder.embed_dim, p * p * encoder.in_channels)
-        initialize(self.head, generator)
+        nn.init.trunc_normal_(self.head.weight, std=0.02, a=-0.04, b=0.04, generator=generator)
+        nn.init.zeros_(self.head.bias)  # so the first prediction is near 0
 
     def forward(
         self,
@@ -233,8 +249,8 @@ class SimMIM(nn.Module):
             generator: of the mask, when it is drawn; on the images' device.
 
         Returns:
-            The loss, a scalar; the prediction as images (B, C, H, W), at visible patches too,
-            where nothing was asked of it; the mask (B, N).
+            The loss, a scalar; the prediction in the shape of the images (B, C, H, W), at visible
+            patches too, where nothing was asked of it; the mask (B, N).
 
         Raises:
             ValueError: a given mask has another shape or hides nothing.
@@ -252,7 +268,8 @@ class SimMIM(nn.Module):
 
         tokens = self.encoder.forward_features(images, mask)[:, 1:]  # (B, N, D)
         prediction = unpatchify(self.head(tokens), p, size)  # (B, C, H, W)
-        loss = masked_l1(prediction, images, pixel_mask(mask.to(images.dtype), p, size))
+        target = normalize_patches(images, p) if self.norm_target else images
+        loss = masked_l1(prediction, target, pixel_mask(mask.to(images.dtype), p, size))
         return loss, prediction, mask
 
     def _scale(self, image_size: tuple[int, int]) -> int:
