@@ -894,11 +894,11 @@ GPU_SIZE, GPU_PATCH, GPU_BATCH, GPU_STEPS, GPU_TUNE, GPU_N = 32, 4, 64, 2000, 30
 device = torch.device("cuda")
 
 began = time.perf_counter()
-kinds = [(r, b, False) for r in (0.4, 0.6, 0.8) for b in (4, 8, 16)]
-kinds += [(0.6, 4, True), (0.6, 8, True)]  # ratio, block, normalised target
+kinds = [(r, b, False) for b in (4, 8) for r in (0.4, 0.6, 0.8)]  # ratio, block, norm_target
+kinds += [(0.4, 16, False), (0.6, 16, False), (0.6, 4, True), (0.6, 8, True)]
 runs = [(kind, seed) for kind in kinds for seed in range(3)]
-pool = shapes(9, n_train=GPU_N, n_validation=1, n_test=1, size=GPU_SIZE, max_turn=0.15, device=device)
-pool = pool.train.x
+pool = shapes(9, n_train=GPU_N, n_validation=1, n_test=1, size=GPU_SIZE, max_turn=0.15,
+              device=device).train.x  # fmt: skip
 low, wide = pool.mean(), pool.std()
 pool = (pool - low) / wide
 known = {
@@ -958,7 +958,7 @@ def stack(models):
 
 
 def optimise(weights, loss, steps, lr):
-    """AdamW with a warm-up and a cosine; clipping would mix the models, so there is none."""
+    """AdamW with a warm-up and a cosine, for all models at once."""
     optimizer = torch.optim.AdamW(weights.values(), lr=lr, betas=(0.9, 0.95), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, lr, total_steps=steps, pct_start=0.1, cycle_momentum=False
@@ -982,17 +982,20 @@ raw = torch.tensor([not norm for (_, _, norm), _ in runs], device=device)
 def simmim_loss():
     chosen = torch.randint(len(pool), (GPU_BATCH,), generator=generator, device=device)
     images = pool[chosen]
-    masks = torch.stack(
-        [block_mask(GPU_BATCH, (side, side), b // GPU_PATCH, r, generator) for (r, b, _), _ in runs]
-    )  # (models, B, N)
+    masks = [
+        block_mask(3 * GPU_BATCH, (side, side), block // GPU_PATCH, ratio, generator)
+        for ratio, block, _ in kinds
+    ]
+    masks = torch.cat(masks).unflatten(0, (len(runs), GPU_BATCH))  # (models, B, N)
     prediction = predict(images, masks, shared=(True, False))  # (models, B, 3, H, W)
     target = torch.where(
         raw.view(-1, 1, 1, 1, 1), images, normalize_patches(images, GPU_PATCH)
     )
     hidden = pixel_mask(masks.flatten(0, 1), GPU_PATCH, (GPU_SIZE, GPU_SIZE))
     hidden = hidden.unflatten(0, masks.shape[:2])  # (models, B, 1, H, W)
-    error = ((prediction - target).abs() * hidden).sum((1, 2, 3, 4)) / hidden.sum((1, 2, 3, 4)) / 3
-    return error.sum()  # the gradient of each model is its own
+    error = (prediction - target).abs() * hidden
+    error = error.sum((1, 2, 3, 4)) / (3 * hidden.sum((1, 2, 3, 4)))  # (models,)
+    return error.sum()  # so each model gets its own gradient
 
 
 optimise(weights, simmim_loss, GPU_STEPS, 1e-3)
@@ -1040,11 +1043,12 @@ def tune(encoders, fraction):
         with torch.no_grad():
             right = []
             for x, split in zip(standard[1:], list(known["shape"])[1:], strict=True):
-                votes = torch.cat([classify(part, shared=(True,)).argmax(-1) for part in x.split(250)], 1)
-                right.append(100 * (votes == split.y).double().mean(1))
-        best = right if best is None else [
-            torch.where(right[0] > best[0], new, old) for new, old in zip(right, best, strict=True)
-        ]  # fmt: skip
+                votes = [classify(part, shared=(True,)).argmax(-1) for part in x.split(250)]
+                right.append(100 * (torch.cat(votes, 1) == split.y).double().mean(1))
+        if best is None:
+            best = right
+        better = right[0] > best[0]  # of each model, on validation
+        best = [torch.where(better, new, old) for new, old in zip(right, best, strict=True)]
     return best[1].tolist()
 
 
@@ -1067,7 +1071,7 @@ for kind in dict.fromkeys(kind_of):
 
 view = standard[1][:6]
 shown, titles = [known["shape"].validation.x[:6].cpu()], ["picture"]
-for ratio, block in ((0.4, 4), (0.6, 8), (0.8, 16)):
+for ratio, block in ((0.6, 4), (0.6, 8), (0.6, 16)):
     painter = painters[runs.index(((ratio, block, False), 0))]
     mask = block_mask(6, (side, side), block // GPU_PATCH, ratio, generator)
     hidden = pixel_mask(mask, GPU_PATCH, (GPU_SIZE, GPU_SIZE)).bool()
