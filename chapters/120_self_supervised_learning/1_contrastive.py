@@ -67,6 +67,9 @@ plt.rcParams.update(
     }
 )
 COLOR = {"hue": "tab:orange", "texture": "tab:blue", "shape": "tab:green"}
+FACTORS = {"shape": SHAPES, "hue": HUES, "texture": TEXTURES}
+FRACTIONS = (0.01, 0.1, 1.0)  # of the labels
+NO_COLOUR = {"jitter_probability": 0.0, "grayscale": 0.0}
 
 # %% [markdown] tags=["slide"]
 # ## A question
@@ -76,9 +79,19 @@ COLOR = {"hue": "tab:orange", "texture": "tab:blue", "shape": "tab:green"}
 # colours. The two results are **views** of one picture. Given one view, can you find its partner
 # among the views of many other pictures?
 
+
+# %% tags=["skip"]
+def two_views(x, view, generator):
+    """Two views of each image: (B, 3, S, S) → twice (B, 3, s, s)."""
+    return view(torch.cat([x, x]), generator).chunk(2)
+
+
+def pixels(x):
+    return x.flatten(1)
+
+
 # %% tags=["skip"]
 SIZE = 24
-FACTORS = {"shape": SHAPES, "hue": HUES, "texture": TEXTURES}
 data = {
     factor: shapes(
         seed=0, n_train=2000, n_validation=500, n_test=1000, size=SIZE, label=factor
@@ -86,19 +99,11 @@ data = {
     for factor in FACTORS
 }  # the same pictures, three labels
 images = data["hue"].train.x  # (2000, 3, 24, 24)
-NO_COLOUR = {"jitter_probability": 0.0, "grayscale": 0.0}
 crop = {"size": 14, "scale": (0.25, 1.0)}
 VIEWS = {
     "crop + colour": BatchViews(**crop, hue=0.5),
     "crop only": BatchViews(**crop, **NO_COLOUR),
 }
-
-
-def two_views(x, view, generator):
-    """Two views of each image: (B, 3, S, S) → twice (B, 3, s, s)."""
-    return view(torch.cat([x, x]), generator).chunk(2)
-
-
 g = torch.Generator().manual_seed(0)
 view1, view2 = two_views(images[:8], VIEWS["crop + colour"], g)
 
@@ -127,7 +132,7 @@ def partners_found(represent, view, n=128):
     return (nearest == torch.arange(2 * n).roll(n)).double().mean().item()
 
 
-by_pixels = partners_found(lambda x: x.flatten(1), VIEWS["crop + colour"])
+by_pixels = partners_found(pixels, VIEWS["crop + colour"])
 say(
     "Compared pixel by pixel, the nearest of 255 other views is the partner for {a:.0%} of the "
     "views. Guessing would give {b:.1%}. What would a network have to know to do better?",
@@ -209,6 +214,7 @@ def train_simclr(
     return model
 
 
+# %%
 SEEDS = (0, 1, 2)
 models = {
     name: [train_simclr(images, seed, view) for seed in SEEDS]
@@ -496,10 +502,6 @@ def factor_splits(represent):
     }
 
 
-def pixels(x):
-    return x.flatten(1)
-
-
 def untrained(seed):
     return ConvNet(3, (16, 32, 64), generator=torch.Generator().manual_seed(seed))
 
@@ -652,7 +654,6 @@ def supervised_runs(fraction):
     return [first[best][1]] + [supervised(s, fraction, best)[1] for s in SEEDS[1:]]
 
 
-FRACTIONS = (0.01, 0.1, 1.0)
 table = {
     name: torch.tensor(
         [
