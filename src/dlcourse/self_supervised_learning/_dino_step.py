@@ -254,6 +254,7 @@ def train_small_dinov2(
         embed_dim=embed_dim,
         depth=depth,
         num_heads=num_heads,
+        positions="learned",  # as in DINO; the fixed ones drown the picture in their colours
         generator=generator,
     )
 
