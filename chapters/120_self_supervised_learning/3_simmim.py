@@ -290,7 +290,7 @@ def make_encoder(seed):
     )  # fmt: skip
 
 
-def train_simmim(seed, steps=400, **options):
+def train_simmim(seed, steps=350, **options):
     """A SimMIM trained on the unlabelled pictures, and its loss at each step."""
     model = SimMIM(make_encoder(seed), 0.6, PATCH, generator=seeded(seed), **options)
 
@@ -325,7 +325,7 @@ seeing_history = pretrain(
     seeing,
     lambda indices, generator: seeing(unlabelled[indices], generator=generator)[0],
     len(unlabelled),
-    steps=250,
+    steps=200,
     batch_size=64,
     lr=6e-3,
 )
@@ -343,9 +343,9 @@ ax.legend(frameon=False)
 plt.show()
 
 # %% tags=["hide-input"]
-hiding_end, seeing_end = (np.mean(h[200:250]) * STD for h in (histories[0], seeing_history))
+hiding_end, seeing_end = (np.mean(h[150:200]) * STD for h in (histories[0], seeing_history))
 claim(
-    "After 250 steps the encoder that sees everything has an error of {seeing:.3f}, the one that "
+    "After 200 steps the encoder that sees everything has an error of {seeing:.3f}, the one that "
     "must guess {hiding:.3f}. A lower loss, and a task of copying: each token has its own pixels "
     "and needs no other.",
     seeing_end < 0.6 * hiding_end,
@@ -881,9 +881,9 @@ say(
 # %% tags=["hide-input"]
 few, many = ({n: tuned[n, f].mean() for n in ("fine-tuned", "from scratch")} for f in (0.02, 1.0))
 claim(
-    "With 40 labels the pre-trained start gives {a:.0f} % and the random one {b:.0f} % (a probe on the "
-    "frozen features had {probe:.0f} %). With all labels the advantage is gone: {c:.0f} % against "
-    "{d:.0f} %.",
+    "With 40 labels the pre-trained start gives {a:.0f} % and the random one {b:.0f} % (a probe on"
+    " the frozen features had {probe:.0f} %). With all labels the advantage is gone: {c:.0f} % "
+    "against {d:.0f} %.",
     few["fine-tuned"] > few["from scratch"] + 4 and many["fine-tuned"] < many["from scratch"] + 6,
     a=few["fine-tuned"],
     b=few["from scratch"],
