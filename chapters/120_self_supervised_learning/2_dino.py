@@ -786,10 +786,11 @@ for name, value in speed.items():
 #
 # The best-known result of DINO: the class token's attention falls on the object, though nobody said
 # what an object is {cite:p}`caron2021dino`. The cell below trains a small ViT with all terms of
-# DINOv2 on painted shapes for about a minute, and shows attention and the first three principal
-# components of the patch features as red, green and blue, for pictures that it has not seen.
+# DINOv2 on painted shapes for about a minute. It shows, for pictures that it has not seen, the
+# attention of the head that looks most at the shape, and the first three principal components of the
+# patch features as red, green and blue.
 
-# %% tags=["gpu", "hide-input"] name="attention" image={"alt": "Rows of pictures: painted shapes on patterned grounds, the class token's attention of the untrained and of the trained encoder, and the patch features of both as colours."}
+# %% tags=["gpu", "hide-input"] name="attention" image={"alt": "Five rows of eight pictures: painted shapes on patterned grounds; then attention of the class token and patch features as colours, for the untrained and for the trained encoder."}
 from dlcourse.self_supervised_learning import _dino_step
 
 trained = _dino_step.train_small_dinov2(
@@ -804,19 +805,17 @@ encoders = {
 pictures, pixels = _dino_step.shape_pixels(500, 64, seed=1)
 print(f"loss {trained.losses[0]:.2f} → {sum(trained.losses[-50:]) / 50:.2f}")
 print(f"share of the area that the shape covers: {pixels.float().mean():.2f}")
+rows = {"picture": pictures[:8].permute(0, 2, 3, 1)}
 for name, vit in encoders.items():
     share = _dino_step.attention_on_shape(vit, pictures, pixels)
     print(f"share of each head's attention on it, {name}: " + ", ".join(f"{v:.2f}" for v in share))
-
-shown, columns = pictures[:8], {}
-fig, axes = plt.subplots(5, 8, figsize=(6.4, 4.2))
-for name, vit in encoders.items():
     with torch.no_grad():
         tokens = vit.forward_features(pictures[:64])[:, 1:]
-    columns[f"attention\n{name}"] = vit.class_attention(shown).mean(1)
-    columns[f"features\n{name}"] = pca_rgb(tokens)[:8].unflatten(1, (8, 8))
-columns = {"picture": shown.permute(0, 2, 3, 1), **dict(sorted(columns.items(), reverse=True))}
-for row, (name, maps) in zip(axes, columns.items(), strict=True):
+    rows[f"{name}:\nattention"] = vit.class_attention(pictures[:8])[:, share.argmax()]
+    rows[f"{name}:\nfeatures"] = pca_rgb(tokens)[:8].unflatten(1, (8, 8))
+
+fig, axes = plt.subplots(5, 8, figsize=(6.4, 4.2))
+for row, (name, maps) in zip(axes, rows.items(), strict=True):
     row[0].set_ylabel(name, fontsize=7, rotation=0, ha="right", va="center")
     for ax, picture in zip(row, maps, strict=True):
         ax.imshow(picture, cmap="magma")
