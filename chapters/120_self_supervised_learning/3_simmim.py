@@ -444,17 +444,16 @@ except TypeError as error:
 # **Single patches of 4 pixels, half of them.** In the paper's pictures of 192 pixels:
 
 # %% tags=["hide-input"]
-corner = slice(0, 96)  # a quarter of the picture will do
-distances = {
-    (block, ratio): average_distance(
-        pixel_mask(
-            block_mask(1, (192 // block, 192 // block), 1, ratio, seeded(0)), block, (192, 192)
-        )[0, 0, corner, corner]
-    )
-    for block, ratio in [(4, 0.5), (32, 0.6)]
-}
+from scipy.ndimage import distance_transform_edt  # a fast way to the same distances
+
+distances = {}
+for block, ratio in [(4, 0.5), (32, 0.6)]:
+    grid = 192 // block, 192 // block
+    hidden = pixel_mask(block_mask(20, grid, 1, ratio, seeded(0)), block, (192, 192))[:, 0].numpy()
+    distances[block, ratio] = np.mean([distance_transform_edt(m)[m == 1].mean() for m in hidden])
 claim(
-    "The listing's mask has an AvgDist of {listing:.1f} pixels, the paper's {paper:.1f}.",
+    "The listing's mask has an AvgDist of {listing:.1f} pixels, the paper's {paper:.1f}: the mean over "
+    "20 masks each.",
     distances[4, 0.5] < 2.5 and distances[32, 0.6] > 3 * distances[4, 0.5],
     listing=distances[4, 0.5],
     paper=distances[32, 0.6],

@@ -353,13 +353,13 @@ claim(
 # 5. **How many is three quarters?** `int(N * (1 - ratio))` patches stay. In floating point, 100 patches
 #    at ratio 0.9 leave 9: $100 \cdot (1 - 0.9)$ comes out just below 10. We keep it so, as everybody
 #    does; who wants to compare losses must.
-# 6. **Initial weights suit the width.** The paper takes Glorot's uniform distribution. The fixed
-#    standard deviation of 0.02, common in ViT code, is made for widths near 1,000: with 48 numbers a
-#    patch and a width of 32 it leaves a patch's content far smaller than its position.
+# 6. **Initial weights suit the width.** The paper takes Glorot's uniform distribution
+#    {cite:p}`glorot2010understanding`. A fixed standard deviation of 0.02, common in ViT code, is made
+#    for widths near 1,000; a narrow encoder it leaves nearly blind, as the check below shows.
 # 7. **Position embeddings are fixed**, sines and cosines of row and column
-#    {cite:p}`vaswani2017attention`, in encoder and decoder. Whoever makes a ViTMAE from scratch with
-#    some versions of `transformers` gets positions, class token and mask token of zero (our tests
-#    found it so): such a model can't know where a patch was.
+#    {cite:p}`vaswani2017attention`, in encoder and decoder. They are easily lost: a ViTMAE made from
+#    scratch by `transformers` 5.23 has positions, class token and mask token of zero, and can't know
+#    where a patch was. (Weights that are loaded bring theirs along.)
 # 8. **A decoder of its own width.** It may be much narrower than the encoder. With one block only, as
 #    here, the encoder's last layers must stay closer to pixels; the authors find a deep decoder better
 #    for a linear probe, and no matter for fine-tuning.
@@ -368,6 +368,22 @@ claim(
 
 # %% tags=["skip", "nbval-check-output"]
 print("100 patches at ratio 0.9: ", 100 * (1 - 0.9), "→", int(100 * (1 - 0.9)))
+
+# %% tags=["skip", "hide-input"]
+model = small_model()
+patches = patchify(data["texture"].train.x[:500], PATCH)
+patches = (patches - patches.mean()) / patches.std()
+glorot = model.encoder.patch_embedding.weight.detach()
+fixed = glorot * 0.02 / glorot.std()
+position = model.encoder.position_table.std()
+narrow, suited = ((patches @ w.T).std() / position for w in (fixed, glorot))
+claim(
+    "The content of a patch, embedded by weights with a standard deviation of 0.02, has {narrow:.0%} of "
+    "the size of its position embedding; by Glorot's {suited:.0%}.",
+    suited > 5 * narrow,
+    narrow=narrow.item(),
+    suited=suited.item(),
+)
 
 # %% [markdown] tags=["slide"]
 # ## What a mask ratio costs
@@ -981,11 +997,11 @@ for ratio in (0.25, 0.5, 0.75, 0.9):
 
 chosen = (factors["texture"].test.x[:6] - middle) / width
 noise = torch.rand(6, (PIXELS // 4) ** 2, generator=torch.Generator().manual_seed(0)).to(device)
-fig, axes = plt.subplots(5, 6, figsize=(6, 5))
+fig, axes = plt.subplots(5, 6, figsize=(4.0, 3.2), dpi=72)
 for row_of_axes, ratio in zip(axes, (None, *painters)):
     shown = chosen if ratio is None else painters[ratio].reconstruct(chosen, noise=noise)[0]
     for ax, image in zip(row_of_axes, shown * width + middle):
-        ax.imshow(image.clamp(0, 1).permute(1, 2, 0).cpu())
+        ax.imshow(image.clamp(0, 1).permute(1, 2, 0).cpu(), interpolation="nearest")
         ax.set(xticks=[], yticks=[])
     row_of_axes[0].set_ylabel("original" if ratio is None else f"{ratio:.0%} hidden", fontsize=8)
 plt.show()

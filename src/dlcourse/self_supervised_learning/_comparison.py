@@ -44,7 +44,7 @@ class Setting:
     embed_dim: int = 128
     depth: int = 4
     num_heads: int = 4
-    steps: int = 2000
+    steps: int = 1500
     batch_size: int = 256
     device: str = "cuda"
 
@@ -76,22 +76,23 @@ def pretrained(method: str, images: Tensor, setting: Setting, seed: int) -> Visi
     after_step = None
     kept = encoder
     if method == "SimCLR":
-        view = BatchViews(size, scale=(0.3, 1.0))
+        view = BatchViews(size, scale=(0.2, 0.7), hue=0.5)
         model: nn.Module = SimCLR(encoder, temperature=0.2, generator=generator)
 
         def loss(i: Tensor, g: torch.Generator) -> Tensor:
             return model(view(images[i], g), view(images[i], g))
 
     elif method == "DINO":
-        large, small = BatchViews(size, scale=(0.4, 1.0)), BatchViews(size // 2, scale=(0.15, 0.4))
-        prototypes = 1024
-        head = DINOHead(width, prototypes, hidden_dim=512, bottleneck_dim=128, generator=generator)
-        model = DINO(encoder, head, DINOLoss(prototypes, warmup_steps=setting.steps // 5))
+        large = BatchViews(size, scale=(0.3, 0.7), hue=0.5)
+        small = BatchViews(size // 2, scale=(0.1, 0.3), hue=0.5)
+        prototypes = 256
+        head = DINOHead(width, prototypes, hidden_dim=512, bottleneck_dim=64, generator=generator)
+        model = DINO(encoder, head, DINOLoss(prototypes, teacher_temp=0.04))
         kept = model.teacher["encoder"]
         taken = 0
 
         def loss(i: Tensor, g: torch.Generator) -> Tensor:
-            views = [large(images[i], g) for _ in range(2)], [small(images[i], g) for _ in range(4)]
+            views = [large(images[i], g) for _ in range(2)], [small(images[i], g) for _ in range(2)]
             return model(*views, step=taken).total
 
         def after_step(step: int) -> None:

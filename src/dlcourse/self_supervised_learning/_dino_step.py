@@ -93,6 +93,14 @@ class TransformersEncoder(nn.Module):
         )
         self.model = Dinov2Model(config)
 
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer's blocks, wherever this version of the library keeps them."""
+        depth = self.model.config.num_hidden_layers
+        return next(
+            m for m in self.model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth
+        )
+
     def forward_features(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.model(images, bool_masked_pos=mask).last_hidden_state
 
@@ -184,13 +192,14 @@ def measure_dino_step(
     """Cost of a step, and the loss after it, for one of the forms that are compared.
 
     Args:
-        kind: "transformers" (its backbone, the same heads and losses), "crop by crop" (our encoder,
-            one pass for each crop), "eager" (one for each size), or "compiled" (that, compiled).
+        kind: "transformers" (its backbone, the same heads and losses), "transformers compiled",
+            "crop by crop" (our encoder, one pass for each crop), "eager" (one for each size), or
+            "compiled" (that, compiled).
 
     Raises ValueError for another kind.
     """
     torch.manual_seed(0)
-    if kind == "transformers":
+    if kind.startswith("transformers"):
         encoder: nn.Module = TransformersEncoder(sizes)
     elif kind in ("crop by crop", "eager", "compiled"):
         encoder = VisionTransformer(
@@ -206,7 +215,7 @@ def measure_dino_step(
     else:
         raise ValueError(f"unknown kind of step: {kind!r}")
     step, model = dino_step(encoder, sizes, device, dtype)
-    if kind == "compiled":
+    if kind.endswith("compiled"):
         compile_parts(model)
     last = []
     cost = measure_step(lambda: last.append(step()), device, warmup=warmup, repeats=repeats)
