@@ -355,7 +355,8 @@ claim(
 #    does; who wants to compare losses must.
 # 6. **Initial weights suit the width.** The paper takes Glorot's uniform distribution
 #    {cite:p}`glorot2010understanding`. A fixed standard deviation of 0.02, common in ViT code, is made
-#    for widths near 1,000; a narrow encoder it leaves nearly blind, as the check below shows.
+#    for widths near 1,000; in a narrow encoder it drowns a patch's content in its position, as the
+#    check below shows.
 # 7. **Position embeddings are fixed**, sines and cosines of row and column
 #    {cite:p}`vaswani2017attention`, in encoder and decoder. They are easily lost: a ViTMAE made from
 #    scratch by `transformers` 5.23 has positions, class token and mask token of zero, and can't know
@@ -655,15 +656,15 @@ claim(
 )
 
 # %% tags=["hide-input"]
-hue_pixels, hue_mae = (accuracies(n, "hue", 0.01).mean() for n in ("pixels", "MAE"))
 say(
-    "And the hue? With 1 % of the labels the pixels themselves give {pixels:.0%} and the MAE {mae:.0%}; "
-    "with all labels {pixels_all:.0%} and {mae_all:.0%}. A colour can be read off pixels by a linear "
-    "map; there is little for an encoder to add, least of all for one whose target has lost the "
-    "patch's mean.",
-    pixels=hue_pixels.item(),
-    mae=hue_mae.item(),
+    "And the hue? With 1 % of the labels a probe on the pixels themselves gives {pixels:.0%} and one on "
+    "the MAE {mae:.0%}: a colour can be read off pixels by a linear map, and few labels do not suffice "
+    "for more. With all labels it is {pixels_all:.0%} for the pixels, {random_all:.0%} for the random "
+    "encoder and {mae_all:.0%} for the MAE.",
+    pixels=accuracies("pixels", "hue", 0.01).mean().item(),
+    mae=accuracies("MAE", "hue", 0.01).mean().item(),
     pixels_all=accuracies("pixels", "hue", 1.0).mean().item(),
+    random_all=accuracies("random encoder", "hue", 1.0).mean().item(),
     mae_all=accuracies("MAE", "hue", 1.0).mean().item(),
 )
 
@@ -815,8 +816,8 @@ explore(
 )
 
 # %% [markdown] tags=["skip"]
-# After 250 steps the model continues colours and coarse patterns, and blurs the rest: where several
-# continuations are possible, the mean squared error is least for their mean. The paintings are not the
+# After 250 steps the models guess the colours and where the shape lies, and blur the rest: where
+# several continuations are possible, the mean squared error is least for their mean. The paintings are not the
 # goal. The features are.
 
 # %% [markdown] tags=["slide"]
