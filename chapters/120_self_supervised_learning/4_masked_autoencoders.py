@@ -126,8 +126,8 @@ plt.show()
 # %% tags=["hide-input"]
 full, quarter = (transformer_flops(1 + n, 768, 12) for n in (196, 49))
 claim(
-    "Whoever can guess the rest has understood something of pictures. And it is cheap: the blocks of "
-    "a ViT-B need {full:.1f} billion operations for an image of 196 patches, and {quarter:.1f} "
+    "Whoever can guess the rest has understood something of pictures. And it is cheap: the blocks "
+    "of a ViT-B need {full:.1f} billion operations for an image of 196 patches, and {quarter:.1f} "
     "billion for the 49 that are left when three quarters are hidden: {ratio:.1f} times less.",
     4 < full / quarter < 4.5,
     full=full / 1e9,
@@ -147,7 +147,8 @@ claim(
 #
 # The second idea is **asymmetry**. The encoder is large, and sees the visible patches only: no
 # placeholder stands where one is missing, because a transformer takes a set of any size. The
-# decoder is small, and sees placeholders for all the rest. After the pre-training it is thrown away.
+# decoder is small, and sees placeholders for all the rest. After the pre-training it is thrown
+# away.
 
 # %% [markdown] tags=["slide"]
 # ### In symbols
@@ -183,8 +184,8 @@ claim(
 # %% [markdown] tags=["slide"]
 # ## What the document's listing does
 #
-# The listing has the right parts in its mind, and fails in the handling of axes. **It permutes seven
-# axes of a tensor that has six**, so nothing behind that line ever ran:
+# The listing has the right parts in its mind, and fails in the handling of axes. **It permutes
+# seven axes of a tensor that has six**, so nothing behind that line ever ran:
 
 # %% tags=["nbval-check-output"]
 images = torch.zeros(2, 3, 64, 64)
@@ -195,8 +196,8 @@ except RuntimeError as error:
     print(str(error).splitlines()[0])
 
 # %% [markdown] tags=["slide"]
-# **It throws the patches of all images into one pool**, and masks the pool. Mend the permutation, give
-# it one black and one white image, and see who keeps what:
+# **It throws the patches of all images into one pool**, and masks the pool. Mend the permutation,
+# give it one black and one white image, and see who keeps what:
 
 # %% tags=["nbval-check-output"]
 black_and_white = torch.stack([torch.zeros(3, 64, 64), torch.ones(3, 64, 64)])
@@ -217,8 +218,8 @@ print("kept by our masking: ", [int(64 - m.sum()) for m in mask])
 # ones, moves a patch of one image into the other. With one order for the whole pool, `ids_restore`
 # has no batch axis either, and cannot put anything back.
 #
-# **It adds no positions.** Neither does it make the mask token that it uses, but suppose it did. All
-# hidden patches then enter the decoder as the same vector, and leave it as the same vector:
+# **It adds no positions.** Neither does it make the mask token that it uses, but suppose it did.
+# All hidden patches then enter the decoder as the same vector, and leave it as the same vector:
 
 
 # %% tags=["skip"]
@@ -254,10 +255,10 @@ claim(
 )
 
 # %% [markdown] tags=["skip"]
-# The rest: no class token; the decoder's output, of its own width, is compared with pixels without a
-# projection; targets are not normalised; and the class is no `nn.Module`, so that its one layer is
-# neither trained nor moved to a GPU. All defects, each with the test that shows it, stand in the
-# {doc}`errata </book/errata>`.
+# The rest: no class token; the decoder's output, of its own width, is compared with pixels without
+# a projection; targets are not normalised; and the class is no `nn.Module`, so that its one layer
+# is neither trained nor moved to a GPU. All defects, each with the test that shows it, stand in
+# the {doc}`errata </book/errata>`.
 
 # %% [markdown] tags=["slide"]
 # ## The masked autoencoder, corrected
@@ -298,9 +299,9 @@ show_source(MaskedAutoencoder.training_loss)
 # - As the hidden patches are the last rows, the **last block** (but for its keys and values), the
 #   projection to pixels, the target and the error can be computed **for them alone**.
 #
-# "None of which changes the result" is a claim, and here is its check. The reference takes one image
-# after another and one patch after another, by plain indexing. All three losses, and the gradients
-# of all parameters, in float64:
+# "None of which changes the result" is a claim, and here is its check. The reference takes one
+# image after another and one patch after another, by plain indexing. All three losses, and the
+# gradients of all parameters, in float64:
 
 # %% tags=["skip"]
 worst = 0.0
@@ -340,32 +341,32 @@ claim(
 # ## Details that decide
 #
 # 1. **Positions come before masking.** Once patches are dropped, their place in the sequence says
-#    nothing about their place in the image {cite:p}`he2022mae`. Without that, the encoder sees a bag
-#    of patches.
-# 2. **A mask for each image.** One for the whole batch would be correct too, but a step would see one
-#    way of hiding instead of $B$, and its gradient would be noisier.
-# 3. **The loss is on hidden patches only.** On all patches, a part of the capacity goes into copying
-#    what is visible; the authors measure a loss of half a point of accuracy.
-# 4. **Normalised targets.** Brightness and contrast of a patch are left out, and what is left is its
-#    structure. The authors see better features; we measure below what it does to ours. The variance
-#    is the unbiased one, and $\epsilon = 10^{-6}$ keeps a patch of one colour finite (both as in
-#    `transformers`, so that losses can be compared).
-# 5. **How many is three quarters?** `int(N * (1 - ratio))` patches stay. In floating point, 100 patches
-#    at ratio 0.9 leave 9: $100 \cdot (1 - 0.9)$ comes out just below 10. We keep it so, as everybody
-#    does; who wants to compare losses must.
+#    nothing about their place in the image {cite:p}`he2022mae`. Without that, the encoder sees a
+#    bag of patches.
+# 2. **A mask for each image.** One for the whole batch would be correct too, but a step would see
+#    one way of hiding instead of $B$, and its gradient would be noisier.
+# 3. **The loss is on hidden patches only.** On all patches, a part of the capacity goes into
+#    copying what is visible; the authors measure a loss of half a point of accuracy.
+# 4. **Normalised targets.** Brightness and contrast of a patch are left out, and what is left is
+#    its structure. The authors see better features; we measure below what it does to ours. The
+#    variance is the unbiased one, and $\epsilon = 10^{-6}$ keeps a patch of one colour finite
+#    (both as in `transformers`, so that losses can be compared).
+# 5. **How many is three quarters?** `int(N * (1 - ratio))` patches stay. In floating point, 100
+#    patches at ratio 0.9 leave 9: $100 \cdot (1 - 0.9)$ comes out just below 10. We keep it so, as
+#    everybody does; who wants to compare losses must.
 # 6. **Initial weights suit the width.** The paper takes Glorot's uniform distribution
-#    {cite:p}`glorot2010understanding`. A fixed standard deviation of 0.02, common in ViT code, is made
-#    for widths near 1,000; in a narrow encoder it drowns a patch's content in its position, as the
-#    check below shows.
+#    {cite:p}`glorot2010understanding`. A fixed standard deviation of 0.02, common in ViT code, is
+#    made for widths near 1,000; in a narrow encoder it drowns a patch's content in its position,
+#    as the check below shows.
 # 7. **Position embeddings are fixed**, sines and cosines of row and column
-#    {cite:p}`vaswani2017attention`, in encoder and decoder. They are easily lost: a ViTMAE made from
-#    scratch by `transformers` 5.23 has positions, class token and mask token of zero, and can't know
-#    where a patch was. (Weights that are loaded bring theirs along.)
-# 8. **A decoder of its own width.** It may be much narrower than the encoder. With one block only, as
-#    here, the encoder's last layers must stay closer to pixels; the authors find a deep decoder better
-#    for a linear probe, and no matter for fine-tuning.
-# 9. **No strong augmentation.** Random crops do; the random mask is itself what makes each view new.
-#    Contrastive methods (section 120.1) live on augmentation.
+#    {cite:p}`vaswani2017attention`, in encoder and decoder. They are easily lost: a ViTMAE made
+#    from scratch by `transformers` 5.23 has positions, class token and mask token of zero, and
+#    can't know where a patch was. (Weights that are loaded bring theirs along.)
+# 8. **A decoder of its own width.** It may be much narrower than the encoder. With one block only,
+#    as here, the encoder's last layers must stay closer to pixels; the authors find a deep decoder
+#    better for a linear probe, and no matter for fine-tuning.
+# 9. **No strong augmentation.** Random crops do; the random mask is itself what makes each view
+#    new. Contrastive methods (section 120.1) live on augmentation.
 
 # %% tags=["skip", "nbval-check-output"]
 print("100 patches at ratio 0.9: ", 100 * (1 - 0.9), "→", int(100 * (1 - 0.9)))
@@ -379,8 +380,8 @@ fixed = glorot * 0.02 / glorot.std()
 position = model.encoder.position_table.std()
 narrow, suited = ((patches @ w.T).std() / position for w in (fixed, glorot))
 claim(
-    "The content of a patch, embedded by weights with a standard deviation of 0.02, has {narrow:.0%} of "
-    "the size of its position embedding; by Glorot's {suited:.0%}.",
+    "The content of a patch, embedded by weights with a standard deviation of 0.02, has "
+    "{narrow:.0%} of the size of its position embedding; by Glorot's {suited:.0%}.",
     suited > 5 * narrow,
     narrow=narrow.item(),
     suited=suited.item(),
@@ -404,8 +405,8 @@ claim(
 #
 # So the price falls a little faster than linearly with the ratio, down to the decoder's constant.
 # Memory for the backward pass is linear in the tokens: about 17 numbers of width $D$ for each
-# token and block {cite:p}`korthikanti2022recomputation`, as a fused attention keeps no $n \times n$
-# weights. That is the prediction; now measure. (The package counts the smaller items too: embedding,
+# token and block {cite:p}`korthikanti2022recomputation`, as a fused attention keeps no weights.
+# That is the prediction; now measure. (The package counts the smaller items too: embedding,
 # projections, and the last block's savings. A test finds its count equal to PyTorch's own.)
 
 # %% tags=["skip"]
@@ -444,7 +445,8 @@ plt.show()
 at = COST_RATIOS.index(0.75)
 claim(
     "From ratio 0.05 to 0.75 a step becomes {time:.1f} times faster; the count of operations says "
-    "{flops:.1f}. It keeps {memory:.1f} times less memory, and the count of numbers says {numbers:.1f}.",
+    "{flops:.1f}. It keeps {memory:.1f} times less memory, and the count of numbers says "
+    "{numbers:.1f}.",
     abs(seconds[0] / seconds[at] / (predicted_flops[0] / predicted_flops[at]) - 1) < 0.5
     and abs(kept[0] / kept[at] / (predicted_bytes[0] / predicted_bytes[at]) - 1) < 0.2,
     time=seconds[0] / seconds[at],
@@ -456,14 +458,15 @@ claim(
 # %% [markdown] tags=["slide"]
 # ## The experiment
 #
-# **Pictures.** 2,000 for training, of 24 × 24 pixels: a shape of one of six hues on a background of one of
-# four textures (flat, stripes, checks, waves), all turned, placed and coloured at random. **Two
-# questions** to the features: which texture, and which hue? **Labels** for 1, 10 or 100 % of the
-# training pictures. **Contestants.** The pixels themselves; a random encoder; the MAE at ratio 0.75
-# (250 steps of 32 pictures, no labels); the same encoder trained from scratch *with* the labels, for
-# as many steps. **Readings.** Features are the class token, the mean of the patch tokens, or all of
-# them in a row, whichever serves better on the validation split, for every contestant alike. Decay
-# of the linear probe: the validation split too. Three seeds each; the test split once.
+# **Pictures.** 2,000 for training, of 24 × 24 pixels: a shape of one of six hues on a background
+# of one of four textures (flat, stripes, checks, waves), all turned, placed and coloured at
+# random. **Two questions** to the features: which texture, and which hue? **Labels** for 1, 10 or
+# 100 % of the training pictures. **Contestants.** The pixels themselves; a random encoder; the MAE
+# at ratio 0.75 (250 steps of 32 pictures, no labels); the same encoder trained from scratch *with*
+# the labels, for as many steps. **Readings.** Features are the class token, the mean of the patch
+# tokens, or all of them in a row, whichever serves better on the validation split, for every
+# contestant alike. Decay of the linear probe: the validation split too. Three seeds each; the test
+# split once.
 
 # %% tags=["skip"]
 SEEDS, FRACTIONS, STEPS, RATE = (0, 1, 2), (0.01, 0.1, 1.0), 250, 6e-3
@@ -629,9 +632,9 @@ few = {
     for n in [*contestants, "supervised"]
 }
 claim(
-    "With 1 % of the labels, {images} pictures, the MAE's features name the texture best: {mae:.0%}, "
-    "against {scratch:.0%} for supervised training from scratch, {random:.0%} for a random encoder "
-    "and {pixels:.0%} for pixels.",
+    "With 1 % of the labels, {images} pictures, the MAE's features name the texture best: "
+    "{mae:.0%}, against {scratch:.0%} for supervised training from scratch, {random:.0%} for a "
+    "random encoder and {pixels:.0%} for pixels.",
     few["MAE"] > max(few["supervised"], few["random encoder"], few["pixels"]) + 0.02,
     images=len(label_subset(data["texture"].train, 0.01).y),
     mae=few["MAE"],
@@ -645,9 +648,9 @@ tenth_scratch, tenth_mae, all_scratch, all_mae = (
     for name in ("supervised", "MAE")
 )
 claim(
-    "With 10 % it is the other way round, {a:.0%} from scratch and {b:.0%} for the probe on the MAE, "
-    "and with all labels too, {c:.0%} and {d:.0%}. So short a pre-training replaces labels only "
-    "where there are hardly any.",
+    "With 10 % it is the other way round, {a:.0%} from scratch and {b:.0%} for the probe on the "
+    "MAE, and with all labels too, {c:.0%} and {d:.0%}. So short a pre-training replaces labels "
+    "only where there are hardly any.",
     tenth_scratch > tenth_mae + 0.03 and all_scratch > all_mae + 0.03,
     a=tenth_scratch,
     b=tenth_mae,
@@ -657,10 +660,11 @@ claim(
 
 # %% tags=["hide-input"]
 say(
-    "And the hue? With 1 % of the labels a probe on the pixels themselves gives {pixels:.0%} and one on "
-    "the MAE {mae:.0%}: a colour can be read off pixels by a linear map, and few labels do not suffice "
-    "for more. With all labels it is {pixels_all:.0%} for the pixels, {random_all:.0%} for the random "
-    "encoder and {mae_all:.0%} for the MAE.",
+    "And the hue? With 1 % of the labels a probe on the pixels themselves gives {pixels:.0%} and "
+    "one on the MAE {mae:.0%}: a colour can be read off pixels by a linear map, and few labels do "
+    "not suffice for more. With all labels it is {pixels_all:.0%} for the pixels, "
+    "{random_all:.0%} for the "
+    "random encoder and {mae_all:.0%} for the MAE.",
     pixels=accuracies("pixels", "hue", 0.01).mean().item(),
     mae=accuracies("MAE", "hue", 0.01).mean().item(),
     pixels_all=accuracies("pixels", "hue", 1.0).mean().item(),
@@ -686,8 +690,8 @@ say(
         for label in data
     )
     + "\n\nThe reading that validated best, for each of the three seeds. A hue belongs to a place, "
-    "which the patches in a row keep and their mean loses. The class token is asked for nothing by the "
-    "loss; that it comes to hold a summary of the pattern is a by-product of the attention."
+    "which the patches in a row keep and their mean loses. The class token is asked for nothing "
+    "by the loss; that it comes to hold a summary of the pattern is a by-product of the attention."
 )
 
 # %% [markdown] tags=["slide"]
@@ -740,7 +744,8 @@ claim(
         f"{value:.0%} at ratio {ratio:g}"
         for ratio, value in zip(RATIOS, texture, strict=True)
     )
-    + ". Hiding nine tenths leaves {visible} of 36 patches, and too few of a pattern are seen to continue it.",
+    + ". Hiding nine tenths leaves {visible} of 36 patches, and too few of a pattern are seen to "
+    "continue it.",
     texture[3] < texture[:3].min() - 0.01,
     visible=int(36 * (1 - 0.9)),
 )
@@ -766,9 +771,9 @@ by_target = {
     for label in data
 }
 claim(
-    "Texture, with 10 % of the labels: {a:.0%} after normalised targets, {b:.0%} after pixels, less "
-    "than before any training ({before:.0%}). Hue: {c:.0%} and {d:.0%}. Where the target is pixels, "
-    "brightness and colour make up most of the loss, and the encoder keeps these.",
+    "Texture, with 10 % of the labels: {a:.0%} after normalised targets, {b:.0%} after pixels, "
+    "less than before any training ({before:.0%}). Hue: {c:.0%} and {d:.0%}. Where the target is "
+    "pixels, brightness and colour make up most of the loss, and the encoder keeps these.",
     by_target["texture"][0].mean() > by_target["texture"][1].mean() + 0.05
     and by_target["texture"][1].mean() < before["texture"].mean(),
     a=by_target["texture"][0].mean().item(),
@@ -809,7 +814,8 @@ explore(
     initial={"ratio": 0.75, "pictures": 0},
     name="Paintings of a masked autoencoder",
     alt=lambda ratio, pictures: (
-        f"Six pictures (set {pictures}); the same with {ratio:.0%} of the patches hidden; and how a model "
+        f"Six pictures (set {pictures}); the same with {ratio:.0%} of the patches hidden; and how "
+        f"a model "
         "with normalised targets and one with pixel targets paint the hidden ones: colours roughly "
         "right, edges blurred."
     ),
@@ -817,17 +823,17 @@ explore(
 
 # %% [markdown] tags=["skip"]
 # After 250 steps the models guess the colours and where the shape lies, and blur the rest: where
-# several continuations are possible, the mean squared error is least for their mean. The paintings are not the
-# goal. The features are.
+# several continuations are possible, the mean squared error is least for their mean. The paintings
+# are not the goal. The features are.
 
 # %% [markdown] tags=["slide"]
 # ## At scale
 #
-# The paper's model: a ViT-B on 224 × 224 pixels, 196 patches, decoder of 8 blocks of width 512, here
-# on pictures painted by the GPU. Ours and the one of `transformers`, each in float32 (with TF32
-# products), in bfloat16, and compiled; a step is forward, backward and a fused AdamW. MFU is the
-# count of operations of {eq}`eq-mae-cost`, times three for a step, over what a large bfloat16 matrix
-# product reaches on the same GPU. Then ours against the mask ratio.
+# The paper's model: a ViT-B on 224 × 224 pixels, 196 patches, decoder of 8 blocks of width 512,
+# here on pictures painted by the GPU. Ours and the one of `transformers`, each in float32 (with
+# TF32 products), in bfloat16, and compiled; a step is forward, backward and a fused AdamW. MFU is
+# the count of operations of {eq}`eq-mae-cost`, times three for a step, over what a large bfloat16
+# matrix product reaches on the same GPU. Then ours against the mask ratio.
 
 # %% tags=["gpu", "hide-input"] name="throughput"
 device = torch.device("cuda")
@@ -918,12 +924,12 @@ for ratio in (0.005, 0.5, 0.75, 0.9):  # the first hides a single patch
 print(f"{time.perf_counter() - begun:.0f} s in all")
 
 # %% [markdown] tags=["skip"]
-# Read the ratio of the best two for the gain of `training_loss`, and the last table for the gain of
-# masking. "Predicted" is the speed that the first line's rate would give, if time were in proportion
-# to the count of operations.
+# Read the ratio of the best two for the gain of `training_loss`, and the last table for the gain
+# of masking. "Predicted" is the speed that the first line's rate would give, if time were in
+# proportion to the count of operations.
 #
-# The second cell repeats the sweep over ratios with a larger model and more steps: 32 × 32 pixels, 64
-# patches, encoder of 4 blocks of width 128.
+# The second cell repeats the sweep over ratios with a larger model and more steps: 32 × 32 pixels,
+# 64 patches, encoder of 4 blocks of width 128.
 
 # %% tags=["gpu", "hide-input"] name="ratios"
 device = torch.device("cuda")
@@ -1010,24 +1016,25 @@ print(f"{time.perf_counter() - begun:.0f} s in all")
 
 # %% [markdown] tags=["skip"]
 # On many machines nothing is special: the loss is a mean over images, so that data parallelism
-# (section 119.1) applies as it is. Two things to mind: each rank needs a generator of its own, or all
-# draw the same masks; and the encoder's unused mask token, which SimMIM needs and MAE does not, gets
-# no gradient, so that DDP must be told (`find_unused_parameters=True`), or that parameter frozen.
+# (section 119.1) applies as it is. Two things to mind: each rank needs a generator of its own, or
+# all draw the same masks; and the encoder's unused mask token, which SimMIM needs and MAE does
+# not, gets no gradient, so that DDP must be told (`find_unused_parameters=True`), or that
+# parameter frozen.
 
 # %% [markdown] tags=["skip"]
 # ## Limits
 #
 # - Small painted pictures, a small encoder and 250 steps. The paper trains for 1,600 epochs on 1.3
 #   million photographs. Our numbers show mechanisms, no state of the art.
-# - We probe frozen features. The authors' best numbers come from **fine-tuning** the whole encoder; by
-#   linear probes MAE does worse than contrastive methods, as they say themselves
+# - We probe frozen features. The authors' best numbers come from **fine-tuning** the whole
+#   encoder; by linear probes MAE does worse than contrastive methods, as they say themselves
 #   {cite:p}`he2022mae`.
 # - Which factor a method keeps depends on target, data and length of training: the shape, which the
 #   eye sees first, is hardly there after so few steps.
-# - The mean squared error paints the mean of all possible continuations. For pictures that look real,
-#   take a generative model.
-# - At work, take `transformers` (ViTMAE) or `timm`'s pre-trained MAE weights; mind that the official
-#   repository's licence forbids commercial use.
+# - The mean squared error paints the mean of all possible continuations. For pictures that look
+#   real, take a generative model.
+# - At work, take `transformers` (ViTMAE) or `timm`'s pre-trained MAE weights; mind that the
+#   official repository's licence forbids commercial use.
 
 # %% [markdown] tags=["skip"]
 # ## Exercises
@@ -1057,12 +1064,14 @@ print(f"{time.perf_counter() - begun:.0f} s in all")
 # ## Summary
 #
 # - Pictures are redundant: hide most of them, or the hidden part can be had by copying.
-# - The encoder sees visible patches only; a small decoder paints the rest from mask tokens and positions.
-# - Positions come before masking; sorting noise draws a subset for each image, sorting the order undoes it.
-# - Time and memory fall with the mask ratio, down to what the decoder costs; the loss can be computed
-#   without ever embedding a hidden patch or restoring the order.
-# - The features win where labels are few and the factor is not in the pixels; the target (normalised or
-#   not) decides which factor that is.
+# - The encoder sees visible patches only; a small decoder paints the rest from mask tokens and
+#   positions.
+# - Positions come before masking; sorting noise draws a subset for each image, sorting the order
+#   undoes it.
+# - Time and memory fall with the mask ratio, down to what the decoder costs; the loss can be
+#   computed without ever embedding a hidden patch or restoring the order.
+# - The features win where labels are few and the factor is not in the pixels; the target
+#   (normalised or not) decides which factor that is.
 #
 # References: each citation above leads to its source; the
 # {doc}`bibliography </book/bibliography>` lists them all.

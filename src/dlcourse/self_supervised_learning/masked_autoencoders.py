@@ -345,7 +345,8 @@ def masked_autoencoder_loss_reference(
         keep = visible_count(encoder.num_patches, model.mask_ratio)
         visible, hidden = order[:keep], order[keep:]
 
-        tokens = [encoder.patch_embedding(patches[i]) + encoder.position_table[0, i] for i in visible]
+        places = encoder.position_table[0]
+        tokens = [encoder.patch_embedding(patches[i]) + places[i] for i in visible]
         encoded = encoder.encode(torch.stack(tokens)[None])[0]  # (1 + N', D)
         encoded = model.decoder_embedding(encoded)
 

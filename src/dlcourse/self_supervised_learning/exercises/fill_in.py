@@ -60,30 +60,31 @@ EXERCISE = Exercise(
     difficulty="implement",
     statement=r"""
 The encoder has returned $K$ visible tokens for each image, in shuffled order. The decoder wants a
-sequence of length $N$ in the order of the image: the token of a patch where it was visible, the mask
-token where it was hidden.
+sequence of length $N$ in the order of the image: the token of a patch where it was visible, the
+mask token where it was hidden.
 
-In the shuffled order the visible patches come first. `ids_restore[b, i]` is the place of patch $i$ of
-image $b$ in that order.
+In the shuffled order the visible patches come first. `ids_restore[b, i]` is the place of patch $i$
+of image $b$ in that order.
 """,
     imports="import torch",
     reference=fill_in,
     cases=cases,
     hints=[
         "First make the shuffled sequence of length N: what stands behind the visible tokens?",
-        "`mask_token.expand(b, n - k, d)` repeats it without copying; `torch.cat` along dimension 1.",
+        "`mask_token.expand(b, n - k, d)` repeats it without copying; `torch.cat` along dimension "
+        "1.",
         "`gather` along dimension 1 with `ids_restore`, expanded to (B, N, D), puts all in place.",
     ],
     mistakes={
         "listing": Mistake(
             answer=listing,
-            hint="the order of one image is used for all: in the document's listing the order has no "
-            "batch axis.",
+            hint="the order of one image is used for all: in the document's listing the order has "
+            "no batch axis.",
         ),
         "still_shuffled": Mistake(
             answer=still_shuffled,
-            hint="the mask tokens are there, but all stand at the end. The order of the image is not "
-            "restored.",
+            hint="the mask tokens are there, but all stand at the end. The order of the image is "
+            "not restored.",
         ),
         "other_direction": Mistake(
             answer=other_direction,

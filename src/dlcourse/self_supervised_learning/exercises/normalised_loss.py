@@ -124,8 +124,8 @@ numbers.
         ),
         "across_patches": Mistake(
             answer=across_patches,
-            hint="mean and variance are taken over the patches of an image. Each patch has its own, "
-            "over its numbers.",
+            hint="mean and variance are taken over the patches of an image. Each patch has its "
+            "own, over its numbers.",
         ),
     },
 )

@@ -18,7 +18,7 @@ QUIZ = Quiz(
                     "The encoder sees visible patches alone, which is why it is cheap.",
                     right=True,
                 ),
-                Choice("At both.", "The encoder needs none: a transformer takes a set of any size."),
+                Choice("At both.", "The encoder needs none: a transformer takes any set."),
             ],
         ),
         Question(
@@ -30,7 +30,8 @@ QUIZ = Quiz(
                     "The share matters, not the number.",
                 ),
                 Choice(
-                    "A hidden patch among visible neighbours can be continued without understanding.",
+                    "A hidden patch among visible neighbours can be continued without "
+                    "understanding.",
                     "Images are redundant; only a high ratio makes the task hard.",
                     right=True,
                 ),
@@ -62,10 +63,10 @@ QUIZ = Quiz(
         ),
         Question(
             "lowest-loss",
-            "Run A has normalised targets and a loss of 0.58, run B pixels and a loss of 0.02. Which "
-            "learned better features?",
+            "Run A has normalised targets and a loss of 0.58, run B pixels and a loss of 0.02. "
+            "Which learned better features?",
             [
-                Choice("B: its loss is lower.", "The units differ: variances of a patch, and pixels."),
+                Choice("B: its loss is lower.", "The units differ: a patch's variance, and pixels."),
                 Choice(
                     "A: normalised targets are always better.",
                     "They are for some questions; for a colour they may be worse.",
@@ -79,7 +80,8 @@ QUIZ = Quiz(
         ),
         Question(
             "order",
-            "`training_loss` never puts the decoder's tokens back in order. Why is its result the same?",
+            "`training_loss` never puts the decoder's tokens back in order. Why is its result the "
+            "same?",
             [
                 Choice(
                     "It is not quite the same, but near enough.",

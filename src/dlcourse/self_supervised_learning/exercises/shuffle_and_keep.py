@@ -72,13 +72,13 @@ EXERCISE = Exercise(
     title="A random subset for each image, by sorting",
     difficulty="implement",
     statement=r"""
-Write the masking. Each patch of each image has been given a random number. In each image, the `keep`
-patches with the *least* noise stay visible, and no loop over images is needed.
+Write the masking. Each patch of each image has been given a random number. In each image, the
+`keep` patches with the *least* noise stay visible, and no loop over images is needed.
 
 Return three tensors:
 
 - `visible` $(B, \text{keep}, D)$, the visible patches, in the order of their noise;
-- `mask` $(B, N)$, a float: 1 where a patch is hidden and 0 where it is visible, in the original order;
+- `mask` $(B, N)$, a float, in the original order: 1 where a patch is hidden, 0 where it is visible;
 - `ids_restore` $(B, N)$: the place of each patch in the order of the noise, so that
   `x_shuffled[b, ids_restore[b, i]]` is patch $i$ of image $b$ again.
 """,
@@ -87,20 +87,22 @@ Return three tensors:
     cases=cases,
     returns=("visible", "mask", "ids_restore"),
     hints=[
-        "`noise.argsort(dim=1)` lists the patches of each image, the one with the least noise first.",
+        "`noise.argsort(dim=1)` lists the patches of each image, the one with the least noise "
+        "first.",
         "Sorting an order gives its inverse: `order.argsort(dim=1)`.",
-        "A patch is hidden if its place in the order is `keep` or later. `gather` along dimension 1 "
-        "picks rows; its index needs the shape of the result.",
+        "A patch is hidden if its place in the order is `keep` or later. `gather` along dimension "
+        "1 picks rows; its index needs the shape of the result.",
     ],
     mistakes={
         "listing": Mistake(
             answer=listing,
-            hint="one order serves for all images, as in the document's listing, whose order has no "
-            "batch axis. Sort the noise of each image.",
+            hint="one order serves for all images, as in the document's listing, whose order has "
+            "no batch axis. Sort the noise of each image.",
         ),
         "not_inverted": Mistake(
             answer=not_inverted,
-            hint="ids_restore is the shuffling itself. It has to undo it: sort the order once more.",
+            hint="ids_restore is the shuffling itself. It has to undo it: sort the order once "
+            "more.",
         ),
         "mask_in_shuffled_order": Mistake(
             answer=mask_in_shuffled_order,
@@ -114,13 +116,13 @@ Return three tensors:
         ),
         "most_noise": Mistake(
             answer=most_noise,
-            hint="the patches with the most noise stay visible. It would do as well, but two programs "
-            "can only be compared if they agree.",
+            hint="the patches with the most noise stay visible. It would do as well, but two "
+            "programs can only be compared if they agree.",
         ),
         "visible_in_original_order": Mistake(
             answer=visible_in_original_order,
-            hint="the visible patches are sorted by their place in the image, and then ids_restore no "
-            "longer fits them.",
+            hint="the visible patches are sorted by their place in the image, and then "
+            "ids_restore no longer fits them.",
         ),
     },
 )
