@@ -162,18 +162,20 @@ say(
 # $$ (eq-nt-xent)
 #
 # This is NT-Xent, the *normalised temperature-scaled cross-entropy* of SimCLR
-# {cite:p}`chen2020simclr`. With one direction and other ways to get negatives it is known as InfoNCE
-# {cite:p}`oord2018cpc`. The partner is the **positive**; the $2B - 2$ views of other images
-# are the **negatives**. They come for free: no image is labelled, all others in the batch serve.
+# {cite:p}`chen2020simclr`. With one direction and other ways to get negatives it is known as
+# InfoNCE {cite:p}`oord2018cpc`. The partner is the **positive**; the $2B - 2$ views of other
+# images are the **negatives**. They come for free: no image is labelled, all others in the batch
+# serve.
 #
 # Two values to know by heart. An encoder that gives all images the same embedding has the loss
-# $\log(2B-1)$: it guesses. And the least possible loss has partners in one place and the images as far
-# from each other as they can be.
+# $\log(2B-1)$: it guesses. And the least possible loss has partners in one place and the images
+# as far from each other as they can be.
 #
 # InfoNCE is also a lower bound on the mutual information $I$ between the views of an image,
-# $I \ge \log N - \mathcal L$ with $N$ candidates {cite:p}`oord2018cpc`. But a bound that can't exceed
-# $\log N$ says little when the views share more than that, and tighter bounds do not give better
-# features {cite:p}`tschannen2020mutual`. Think of the loss as what it is: a classification.
+# $I \ge \log N - \mathcal L$ with $N$ candidates {cite:p}`oord2018cpc`. But a bound that can't
+# exceed $\log N$ says little when the views share more than that, and tighter bounds do not give
+# better features {cite:p}`tschannen2020mutual`. Think of the loss as what it is: a
+# classification.
 
 # %% [markdown] tags=["slide"]
 # ### What the gradient does
@@ -185,10 +187,11 @@ say(
 # \frac{\partial \ell_i}{\partial s_{ik}} = \frac{p_{ik}}{\tau} \quad (k \ne i, j) .
 # $$ (eq-contrastive-gradient)
 #
-# The partner is pulled as hard as all negatives together are pushed, and *the softmax decides which
-# negative gets how much of the push*. That is the whole role of the temperature
-# {cite:p}`wang2021behaviour`: at a high $\tau$ all negatives are pushed alike, at a low one only the
-# nearest. To see it, we train an encoder with this loss; the next cells take some twenty seconds.
+# The partner is pulled as hard as all negatives together are pushed, and *the softmax decides
+# which negative gets how much of the push*. Besides the common factor $1/\tau$, this is what the
+# temperature does {cite:p}`wang2021behaviour`: at a high $\tau$ all negatives are pushed alike,
+# at a low one only the nearest. To see it, we train an encoder with this loss; the next cells
+# take a moment.
 
 
 # %%
@@ -225,8 +228,9 @@ by_simclr = [
     partners_found(m.project, VIEWS["crop + colour"]) for m in models["crop + colour"]
 ]
 claim(
-    "The trained encoder finds the partner for {a:.0%} of the views (3 seeds: {low:.0%} to {high:.0%}), "
-    "among pictures that it has never seen; the pixels found {b:.0%}.",
+    "The trained encoder finds the partner for {a:.0%} of the views "
+    "(3 seeds: {low:.0%} to {high:.0%}), "
+    "among pictures never seen before; the pixels found {b:.0%}.",
     statistics.mean(by_simclr) > by_pixels + 0.02,
     a=statistics.mean(by_simclr),
     low=min(by_simclr),
@@ -311,17 +315,17 @@ claim(
 )
 
 # %% [markdown] tags=["skip"]
-# So the pictures under the first bars are often **false negatives**: images of the anchor's own kind
-# that happen to be in the batch. A low temperature pushes these hardest. A high one lets them be, but
-# hardly pushes what is really hard either. There is a best value in between, and it depends on the
-# data.
+# So the pictures under the first bars are often **false negatives**: images of the anchor's own
+# kind that happen to be in the batch. A low temperature pushes these hardest. A high one lets
+# them be, but hardly pushes what is really hard either. There is a best value in between, and it
+# depends on the data.
 
 # %% [markdown] tags=["slide"]
 # ### Alignment and uniformity
 #
-# For many negatives, {eq}`eq-nt-xent` splits into two wishes {cite:p}`wang2020uniformity`: partners in
-# one place (**alignment**), all points spread over the sphere (**uniformity**). Each can be measured
-# by itself, on normalised embeddings $u$ and $u'$ of two views:
+# For many negatives, {eq}`eq-nt-xent` splits into two wishes {cite:p}`wang2020uniformity`:
+# partners in one place (**alignment**), all points spread over the sphere (**uniformity**). Each
+# can be measured by itself, on normalised embeddings $u$ and $u'$ of two views:
 #
 # $$
 # \text{alignment} = \mathbb E\, \lVert u - u' \rVert^2, \qquad
@@ -409,8 +413,9 @@ claim(
 )
 
 # %% [markdown] tags=["skip"]
-# This is **collapse**. Negatives are one remedy. Section 120.2 has others that need none (a teacher,
-# centring, sharpening), and section 120.3 avoids the question, since pixels can't collapse.
+# This is **collapse**. Negatives are one remedy. Section 120.2 has others that need none (a
+# teacher, centring, sharpening), and section 120.3 avoids the question, since pixels can't
+# collapse.
 #
 # **Its logarithm of a softmax** would break NT-Xent too. At small temperatures a small probability
 # is rounded to 0, and the logarithm of 0 is $-\infty$:
@@ -467,8 +472,8 @@ claim(
 )
 
 # %% [markdown] tags=["skip"]
-# The test suite holds value and gradients to `lightly`'s `NTXentLoss` as well, and {eq}`eq-contrastive-gradient`
-# to what autograd computes.
+# The test suite holds value and gradients to `lightly`'s `NTXentLoss` as well, and
+# {eq}`eq-contrastive-gradient` to what autograd computes.
 #
 # The model is short. `represent` gives what one keeps, `project` what the loss compares:
 
@@ -478,25 +483,27 @@ show_source(SimCLR)
 # %% [markdown] tags=["skip"]
 # ## Details that decide
 #
-# 1. **Normalise.** Without the division by lengths, the network can make the softmax sharp by making
-#    vectors long, and the temperature means nothing {cite:p}`chen2020simclr`.
-# 2. **Leave the diagonal out by $-\infty$**, not by 0: $e^0 = 1$ would stay in the sum as one more
-#    negative.
-# 3. **Both directions.** Each of the $2B$ views is an anchor once, and the views of both kinds are
-#    negatives (algorithm 1 of the paper).
-# 4. **One forward pass for both views**, so that BatchNorm takes its mean over both. With one pass a
-#    view, or a BatchNorm that sees only a few images of one GPU, statistics can give away who belongs
-#    together: the paper computes them over all devices, MoCo shuffles the images between them
-#    {cite:p}`he2020moco`. In DDP, use `nn.SyncBatchNorm.convert_sync_batchnorm`.
-# 5. **Float32 for the similarities.** Under autocast the product $z z^\top$ would be computed in half
-#    precision. `nt_xent` steps out of it: see below.
-# 6. **A head, and throw it away.** The loss wants embeddings that no augmentation changes. A head of
-#    two layers can do that last step, so that the features before it may keep more. The paper found
-#    them more than 10 points better than those after it.
-# 7. **Crops and colours together.** Two crops of one picture have nearly the same colours, so that
-#    without colour jitter a histogram is enough to find the partner. We shall see that happen.
-# 8. **Large batches, or a queue.** More negatives make a harder question. SimCLR trained with 4,096
-#    images a batch (and LARS); MoCo keeps a queue of old embeddings instead {cite:p}`he2020moco`.
+# 1. **Normalise.** Without the division by lengths, the network can make the softmax sharp by
+#    making vectors long, and the temperature means nothing {cite:p}`chen2020simclr`.
+# 2. **Leave the diagonal out by $-\infty$**, not by 0: $e^0 = 1$ would stay in the sum as one
+#    more negative.
+# 3. **Both directions.** Each of the $2B$ views is an anchor once, and the views of both kinds
+#    are negatives (algorithm 1 of the paper).
+# 4. **One forward pass for both views**, so that BatchNorm takes its mean over both. With one
+#    pass a view, or a BatchNorm that sees only a few images of one GPU, statistics can give away
+#    who belongs together: the paper computes them over all devices, MoCo shuffles the images
+#    between them {cite:p}`he2020moco`. In DDP, use `nn.SyncBatchNorm.convert_sync_batchnorm`.
+# 5. **Float32 for the similarities.** Under autocast the product $z z^\top$ would be computed in
+#    half precision. `nt_xent` steps out of it: see below.
+# 6. **A head, and throw it away.** The loss wants embeddings that no augmentation changes. A head
+#    of two layers can do that last step, so that the features before it may keep more. The paper
+#    found them more than 10 points better than those after it.
+# 7. **Crops and colours together.** Two crops of one picture have nearly the same colours, so
+#    that without colour jitter a histogram is enough to find the partner. We shall see that
+#    happen.
+# 8. **Large batches, or a queue.** More negatives make a harder question. SimCLR trained with
+#    4,096 images a batch (and LARS); MoCo keeps a queue of old embeddings instead
+#    {cite:p}`he2020moco`.
 
 # %% tags=["skip"]
 u = F.normalize(torch.randn(256, 64, generator=g), dim=1)
@@ -513,10 +520,10 @@ say(
 #
 # **Task.** The pictures have three known factors: shape (8), hue (6) and the background's texture
 # (4), all independent of each other. **Contestants.** SimCLR with crops and colour jitter, and
-# SimCLR with crops alone: the same encoder ({eq}`eq-nt-xent` at $\tau = 0.2$, 128 images a batch, 120 steps, no
-# labels, 3 seeds). Beside them raw pixels, and the encoder as it was before training. **Measure.** A
-# vote of the 20 nearest training images, once for each factor, on the test split. No choice was made
-# there.
+# SimCLR with crops alone: the same encoder ({eq}`eq-nt-xent` at $\tau = 0.2$, 128 images a batch,
+# 120 steps, no labels, 3 seeds). Beside them raw pixels, and the encoder as it was before
+# training. **Measure.** A vote of the 20 nearest training images, once for each factor, on the
+# test split. No choice was made there.
 
 
 # %%
@@ -590,11 +597,12 @@ claim(
 )
 
 # %% [markdown] tags=["skip"]
-# The two networks differ in nothing but the distortions of their pictures. Without jitter, colour is
-# the easiest way to find the partner, so the network takes it and looks no further: a **shortcut**.
-# With jitter, colour is useless, so it is thrown away, and the network must look at the pattern.
-# Neither knew what we would ask. *The choice of augmentations is a statement about which
-# differences do not matter*; if your task is to sort by colour, standard SimCLR is the wrong tool.
+# The two networks differ in nothing but the distortions of their pictures. Without jitter, colour
+# is the easiest way to find the partner, so the network takes it and looks no further: a
+# **shortcut**. With jitter, colour is useless, so it is thrown away, and the network must look at
+# the pattern. Neither knew what we would ask. *The choice of augmentations is a statement about
+# which differences do not matter*; if your task is to sort by colour, standard SimCLR is the
+# wrong tool.
 #
 # The shape is hardly found by either: it covers few pixels, it is turned all round, and the
 # background is an easier way to the partner. More training does find it (GPU cells below).
@@ -646,11 +654,11 @@ claim(
 # %% [markdown] tags=["slide"]
 # ### Few labels
 #
-# Suppose that texture is what we are after, and that 1 %, 10 % or all of the 2,000 training pictures
-# have a label. A linear probe on frozen features, against the same encoder trained from scratch on
-# the labels, with mild crops and the same colour jitter. It sees 64 pictures of 24 × 24 in each of 160
-# steps, so about as many pixels as pre-training did. Its rate is the better of two on validation, for
-# the first seed and 10 % of the labels.
+# Suppose that texture is what we are after, and that 1 %, 10 % or all of the 2,000 training
+# pictures have a label. A linear probe on frozen features, against the same encoder trained from
+# scratch on the labels, with mild crops and the same colour jitter. It sees 64 pictures of 24 ×
+# 24 in each of 160 steps, so about as many pixels as pre-training did. Its rate is the better of
+# two on validation, for the first seed and 10 % of the labels.
 
 
 # %%
@@ -712,10 +720,10 @@ ours = table["crop + colour"].mean(1)
 baseline = torch.stack([table["raw pixels"], table["random encoder"]]).mean(2).amax(0)
 scratch = table["supervised, from scratch"].mean(1)
 claim(
-    "SimCLR's frozen features (with colour jitter) beat raw pixels and random features at every number of "
-    "labels: with 1 % of them {a:.0%} against {b:.0%} at best. With crops alone they are worse than "
-    "random features. Training on the labels is better still: {c:.0%} at 1 %, and {d:.0%} with all "
-    "labels, where SimCLR has {e:.0%}.",
+    "SimCLR's frozen features (with colour jitter) beat raw pixels and random features at every "
+    "number of labels: with 1 % of them {a:.0%} against {b:.0%} at best. With crops alone they are "
+    "worse than random features. Training on the labels is better still: {c:.0%} at 1 %, and "
+    "{d:.0%} with all labels, where SimCLR has {e:.0%}.",
     bool(
         (ours > baseline + 0.05).all()
         and scratch.mean() > ours.mean()
@@ -729,13 +737,14 @@ claim(
 )
 
 # %% [markdown] tags=["skip"]
-# Two things to take home. Pre-training with augmentations that suit another question can be worse than
-# none: crops alone taught the network to look at colour, and to forget the pattern that even random
-# filters respond to. And self-supervision is no free lunch: the supervised network was *told* by
-# its augmentations that colour and place do not matter, and trained all its weights. For a pattern that
-# small filters can see, twenty labels and that advice go a long way. At this size SimCLR clearly beats
-# features without training, but not training on the labels. Its advantage must come from what it can use
-# and labels can't: more unlabelled images, and more steps. That is for a GPU.
+# Two things to take home. Pre-training with augmentations that suit another question can be worse
+# than none: crops alone taught the network to look at colour, and to forget the pattern that even
+# random filters respond to. And self-supervision is no free lunch: the supervised network was
+# *told* by its augmentations that colour and place do not matter, and trained all its weights.
+# For a pattern that small filters can see, twenty labels and that advice go a long way. At this
+# size SimCLR clearly beats features without training, but not training on the labels. An
+# advantage must come from what it can use and labels can't: more unlabelled images, and more
+# steps. That is for a GPU.
 
 # %% [markdown] tags=["slide"]
 # ## At scale
@@ -970,8 +979,8 @@ show_source(_AllGather)
 # %% tags=["skip"]
 b, dim = 4096, 128
 say(
-    "at {b:,} images, {n:,} × {n:,} logits in float32 are {mb:.0f} MB, and gathering {dim} numbers for "
-    "each view moves {kb:.1f} MB.",
+    "at {b:,} images, {n:,} × {n:,} logits in float32 are {mb:.0f} MB, and gathering {dim} numbers "
+    "for each view moves {kb:.1f} MB.",
     b=b,
     n=2 * b,
     mb=(2 * b) ** 2 * 4 / 2**20,
