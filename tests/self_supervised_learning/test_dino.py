@@ -1,4 +1,4 @@
-"""DINO and DINOv2: equal to lightly and to the papers' formulas, and what the listing gets wrong."""
+"""DINO and DINOv2: equal to lightly and the papers' formulas, and what the listing gets wrong."""
 
 import copy
 import math
@@ -470,7 +470,8 @@ def test_masks_come_from_the_generator_and_hang_together():
 
 
 def test_masks_refuse_shares_out_of_range():
-    for bad in ({"share": (0.0, 0.5)}, {"share": (0.5, 0.1)}, {"share": (0.1, 1.0)}, {"probability": 2}):
+    shares = [{"share": share} for share in ((0.0, 0.5), (0.5, 0.1), (0.1, 1.0))]
+    for bad in (*shares, {"probability": 2}):
         with pytest.raises(ValueError, match="share"):
             blob_masks(4, (4, 4), seeded(0), **bad)
     with pytest.raises(ValueError, match="n >= 1"):

@@ -68,7 +68,8 @@ class StepSizes:
             n = self.tokens(size)
             return transformer_flops(n, self.embed_dim, self.depth) + (n - 1) * embedding
 
-        widths = (self.embed_dim, self.hidden_dim, self.hidden_dim, self.bottleneck_dim, self.out_dim)
+        hidden = self.hidden_dim
+        widths = (self.embed_dim, hidden, hidden, self.bottleneck_dim, self.out_dim)
         head = 2 * sum(a * b for a, b in zip(widths, widths[1:]))
         large, patches = 2 * self.images, self.hidden_patches
         teacher = large * (encoder(self.global_size) + head) + patches * head
@@ -145,12 +146,12 @@ def dino_step(
 
     generator = torch.Generator(device).manual_seed(0)
     mask_generator = torch.Generator().manual_seed(0)  # masks on the CPU: see DINO.forward
-    pictures = torch.cat(  # painted a little larger than the crops
-        [
-            render_shapes(shape_factors(min(16, sizes.images), generator), sizes.global_size * 8 // 7)
-            for _ in range(0, sizes.images, 16)
-        ]
-    )[: sizes.images]
+    side = sizes.global_size * 8 // 7  # painted a little larger than the crops
+    painted = [
+        render_shapes(shape_factors(min(16, sizes.images), generator), side)
+        for _ in range(0, sizes.images, 16)
+    ]
+    pictures = torch.cat(painted)[: sizes.images]
     large = BatchViews(sizes.global_size, scale=(0.32, 1.0))
     small = BatchViews(sizes.local_size, scale=(0.05, 0.32))
     side = sizes.global_size // sizes.patch_size

@@ -202,7 +202,7 @@ class _Teacher(nn.Module):
         self.register_buffer("center", torch.zeros(out_dim))
 
     def temperature(self, step: int) -> float:
-        """The teacher's: linear from warmup_teacher_temp at step 0, constant from warmup_steps on."""
+        """The teacher's: linear from warmup_teacher_temp at step 0, constant after warmup_steps."""
         if step >= self.warmup_steps:
             return self.teacher_temp
         share = step / self.warmup_steps
@@ -409,7 +409,9 @@ def update_teacher(student: nn.Module, teacher: nn.Module, momentum: float) -> N
             a, b = source.get(name), target.get(name)
             if a is None or b is None:
                 owner = "teacher" if b is None else "student"
-                raise ValueError(f"the {owner} has no {kind[:-1]} {name!r}: make it with copy.deepcopy")
+                raise ValueError(
+                    f"the {owner} has no {kind[:-1]} {name!r}: make it with copy.deepcopy"
+                )
             if a.shape != b.shape or a.dtype != b.dtype:
                 raise ValueError(
                     f"{name!r} is {tuple(a.shape)}, {a.dtype} in the student and "
@@ -464,7 +466,8 @@ def blob_masks(
         raise ValueError(f"need n >= 1 and a grid of patches, got n = {n} and {grid}")
     if not (0 < low <= high < 1 and 0 <= probability <= 1):
         raise ValueError(
-            f"need 0 < share[0] <= share[1] < 1 and probability in [0, 1], got {share}, {probability}"
+            "need 0 < share[0] <= share[1] < 1 and probability in [0, 1], "
+            f"got {share} and {probability}"
         )
     device = generator.device
     masked = round(probability * n)
@@ -574,7 +577,8 @@ class DINO(nn.Module):
         images = torch.cat(list(global_views))  # (V·B, C, H, W)
         if mask is not None and len(mask) != len(images):
             raise ValueError(
-                f"the mask must have a row for each of the {len(images)} global views, got {len(mask)}"
+                f"the mask must have a row for each of the {len(images)} global views, "
+                f"got {len(mask)}"
             )
         with torch.no_grad():  # the teacher: global views, whole, no gradient
             teacher_class, teacher_patches = self._encode(self.teacher, images)
@@ -598,7 +602,8 @@ class DINO(nn.Module):
             ibot = self.patch_loss(guess, target, mask, step)
         if self.koleo_weight:
             koleo = sum(koleo_loss(view) for view in student_class.split(b))
-        return DINOTerms(dino + self.ibot_weight * ibot + self.koleo_weight * koleo, dino, ibot, koleo)
+        total = dino + self.ibot_weight * ibot + self.koleo_weight * koleo
+        return DINOTerms(total, dino, ibot, koleo)
 
     def _encode(
         self, network: nn.ModuleDict, images: Tensor, mask: Tensor | None = None

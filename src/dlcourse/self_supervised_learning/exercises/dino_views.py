@@ -98,7 +98,8 @@ $s$, the centre $c$ and the two temperatures,
 $$
 P_t = \operatorname{softmax}\!\Bigl(\frac{g_t - c}{\tau_t}\Bigr), \qquad
 P_s = \operatorname{softmax}\!\Bigl(\frac{g_s}{\tau_s}\Bigr), \qquad
-\mathcal L = \operatorname*{mean}_{t \ne s,\ \text{images}} \; -\sum_{k=1}^{K} P_t^{(k)} \log P_s^{(k)} .
+\mathcal L = \operatorname*{mean}_{t \ne s,\ \text{images}} \;
+-\sum_{k=1}^{K} P_t^{(k)} \log P_s^{(k)} .
 $$
 
 `student` holds all views, `teacher` the global ones; view number $i$ of the teacher is view number

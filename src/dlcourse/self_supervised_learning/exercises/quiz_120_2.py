@@ -7,8 +7,8 @@ QUIZ = Quiz(
     questions=[
         Question(
             "centering-alone",
-            "The teacher's scores are centred, but its temperature equals the student's. Where does "
-            "training end?",
+            "The teacher's scores are centred, but its temperature equals the student's. Where "
+            "does training end?",
             [
                 Choice(
                     "At the uniform distribution for every image.",
@@ -27,7 +27,7 @@ QUIZ = Quiz(
         ),
         Question(
             "kl-zero",
-            "In a run of DINO the divergence KL(teacher ‖ student) is 0 from step 50 on. That means:",
+            "In a run of DINO the divergence KL(teacher ‖ student) is 0 from step 50 on. It means:",
             [
                 Choice(
                     "The student has learned all there is.",

@@ -19,7 +19,7 @@ def sinkhorn(logits, temperature, iterations):
 
 
 def cases(rng):
-    """Scores between -1 and 1 as a DINO head gives them, sometimes around 1,000; two to four rounds."""
+    """Scores between -1 and 1, as a head gives them, mostly moved to 1,000; two to four rounds."""
     shape = (int(rng.integers(3, 7)), int(rng.integers(3, 6)))
     far = 1000.0 if rng.random() < 0.8 else 0.0
     return {
