@@ -32,6 +32,15 @@ def test_command_line_loads_nothing_slow():
     assert loaded_by("import dlcourse.cli").isdisjoint(set(HEAVY) - {"typer"})
 
 
+@pytest.mark.parametrize("name", ["large_scale_training", "self_supervised_learning"])
+def test_a_subpackage_loads_torch_and_no_other_chapter_nor_what_few_of_its_functions_need(name):
+    loaded = loaded_by(f"import dlcourse.{name}")
+    assert "torch" in loaded
+    assert loaded.isdisjoint({"torchvision", "sklearn", "transformers", "timm", "matplotlib"})
+    chapters = {"dlcourse.large_scale_training", "dlcourse.self_supervised_learning"}
+    assert loaded & chapters == {f"dlcourse.{name}"}
+
+
 def test_checks_load_no_chapter_before_one_is_asked_for():
     assert loaded_by("from dlcourse.exercises import check, quiz").isdisjoint(HEAVY)
 

@@ -874,13 +874,16 @@ def compare_at_scale(
 compare_at_scale(device)
 
 # %% [markdown] tags=["skip"]
-# Each row has three seeds. Read the columns of the *hue* and the *texture* as before, and then the
-# shape, which a network finds last.
+# Each row has three seeds. Read the columns of the *hue* and the *texture* as before: with crops and
+# colour, 40 labels (1 %) are enough to tell the texture in 97 % of the cases, where the same network
+# trained on these labels alone tells it in 50 %; and the hue is gone. The shape, which a network
+# finds last, is told in 47 % of the cases with 400 labels, about as well as by supervision (43 %);
+# with all 4,000 labels supervision is far ahead (94 % to 60 %).
 #
 # The second cell varies temperature and batch size at a fixed number of steps, and then gives the
 # smallest batch as many *images* as the larger one had.
 
-# %% tags=["gpu", "hide-input"] mystnb={"figure": {"caption": "SimCLR against temperature and batch size: k-NN accuracy for texture after 150 steps; one line a batch size.", "name": "fig-simclr-grid"}, "image": {"alt": "Lines of accuracy against temperature, one for each batch size from 64 to 4096. Larger batches lie higher; each line has its highest point between the ends."}} name="temperature-and-batch"
+# %% tags=["gpu", "hide-input"] mystnb={"figure": {"caption": "SimCLR against temperature and batch size: k-NN accuracy for texture after 150 steps; one line a batch size.", "name": "fig-simclr-grid"}, "image": {"alt": "Lines of accuracy against temperature, one for each batch size from 64 to 4096. The lines of batch 512 and 4096 lie above that of 64, have their highest point at temperature 0.1, and all three fall at 2."}} name="temperature-and-batch"
 device = torch.device("cuda")
 
 
@@ -956,9 +959,11 @@ ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown] tags=["skip"]
-# At a fixed number of steps a large batch has seen more images, which explains part of its lead;
-# the last line shows how much of it a small batch makes up when it may see as many. The paper
-# reports the same: the gap between batch sizes closes with longer training.
+# At a fixed number of steps a large batch has seen more images, and that explains all of its lead
+# here: with as many images as 512, the batch of 64 does better than it (last line). The paper reports
+# the same tendency: the gap between batch sizes closes with longer training. With large batches the
+# best temperature lies in between, and too high a one costs most; a batch of 64 does not tell 0.02,
+# 0.1 and 0.5 apart.
 #
 # **On many devices** a batch of 4,096 is cut into pieces. If each rank computes the loss on its own
 # piece, an anchor has the negatives of one device only: another, easier question. So the embeddings

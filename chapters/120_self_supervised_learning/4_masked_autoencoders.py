@@ -924,9 +924,11 @@ for ratio in (0.005, 0.5, 0.75, 0.9):  # the first hides a single patch
 print(f"{time.perf_counter() - begun:.0f} s in all")
 
 # %% [markdown] tags=["skip"]
-# Read the ratio of the best two for the gain of `training_loss`, and the last table for the gain
-# of masking. "Predicted" is the speed that the first line's rate would give, if time were in
-# proportion to the count of operations.
+# Compiled, ours is 1.17 times as fast as `transformers`, and in every form it is ahead: the gain of
+# `training_loss`, which leaves out what the loss does not need. The last table shows the gain of
+# masking. "Predicted" is the speed that the first line's rate would give, if time were in proportion
+# to the count of operations. It is not: at a ratio of 0.75 masking saves a factor of 1.9 where the
+# count says 2.3, because a GPU uses short sequences less well (MFU falls).
 #
 # The second cell repeats the sweep over ratios with a larger model and more steps: 32 × 32 pixels,
 # 64 patches, encoder of 4 blocks of width 128.
@@ -1015,6 +1017,12 @@ plt.show()
 print(f"{time.perf_counter() - begun:.0f} s in all")
 
 # %% [markdown] tags=["skip"]
+# With 40 labels (1 %) the texture is told in 62 % of the cases at a ratio of 0.5, and in 41 % by the
+# untrained encoder; with all labels, 87 to 64. Here a *lower* ratio teaches more texture, and a higher
+# one more hue: at 0.25 and 0.5 the encoder tells the hue *worse* than an untrained one. The shape
+# stays near guessing at all ratios: 600 steps are too few for it. On photographs the paper finds 0.75
+# best {cite:p}`he2022mae`; which ratio is best is a question to the data.
+#
 # On many machines nothing is special: the loss is a mean over images, so that data parallelism
 # (section 119.1) applies as it is. Two things to mind: each rank needs a generator of its own, or
 # all draw the same masks; and the encoder's unused mask token, which SimMIM needs and MAE does

@@ -1,6 +1,9 @@
-"""The cells of 120.2 that need a GPU, at a tiny size on the CPU."""
+"""The cells of 120.2 that need a GPU: at a tiny size on the CPU, and as they were recorded."""
 
 import dataclasses
+import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -100,3 +103,35 @@ def test_shape_pixels_cover_the_shape():
     column, row = (factors.x[discs] * 32).long(), (factors.y[discs] * 32).long()
     assert pixels[discs][torch.arange(len(row)), row, column].all()  # the centre of a disc
     assert not pixels[:, 0, 0].any()
+
+
+# --- What the text says of the recorded cells ------------------------------------------------
+
+RECORD = Path(__file__).parents[2] / "chapters/120_self_supervised_learning/2_dino.gpu.json"
+
+
+def recorded(cell):
+    cells = json.loads(RECORD.read_text(encoding="utf8"))["cells"]
+    return "".join(out.get("text", "") for out in cells[cell]["outputs"])
+
+
+def test_the_record_of_the_step_shows_what_the_text_says():
+    rows = re.findall(r"^(.*), bfloat16 +(\d+) +(\d+)%", recorded("dinov2-step"), re.MULTILINE)
+    speed = {name: int(images) for name, images, _ in rows}
+    assert speed["eager"] > 1.4 * speed["crop by crop"]  # well ahead
+    assert speed["compiled"] > 1.2 * speed["eager"] > speed["eager"]
+    assert speed["transformers compiled"] > 1.2 * speed["transformers"]
+    assert 1.1 < speed["compiled"] / speed["transformers compiled"] < 1.25  # comes near
+    assert max(int(peak) for *_, peak in rows) < 40  # far more than half is missing
+
+
+def test_the_record_of_the_attention_shows_what_the_text_says():
+    text = recorded("attention")
+    area = float(re.search(r"shape covers: ([\d.]+)", text)[1])
+    untrained, trained = (
+        [float(v) for v in re.search(rf" {name}: (.*)", text)[1].split(", ")]
+        for name in ("untrained", "trained")
+    )
+    assert all(abs(share - area) < 0.04 for share in untrained)
+    assert 0.4 < max(trained) < 0.65 and max(trained) > 3 * area
+    assert min(trained) < area

@@ -1,33 +1,90 @@
 """Chapter 120: self-supervised learning."""
 
-import importlib
+from dlcourse.self_supervised_learning.augmentations import (
+    BatchViews,
+    MultiCrop,
+    TwoViews,
+    ViewParameters,
+)
+from dlcourse.self_supervised_learning.contrastive import (
+    ConvNet,
+    SimCLR,
+    alignment,
+    gather_across_processes,
+    nt_xent,
+    nt_xent_reference,
+    uniformity,
+)
+from dlcourse.self_supervised_learning.dino import (
+    DINO,
+    DINOHead,
+    DINOLoss,
+    blob_masks,
+    iBOTLoss,
+    koleo_loss,
+    momentum_schedule,
+    sinkhorn_knopp,
+    update_teacher,
+)
+from dlcourse.self_supervised_learning.evaluation import (
+    Probe,
+    features,
+    knn_accuracy,
+    label_subset,
+    linear_probe,
+    pca_rgb,
+)
+from dlcourse.self_supervised_learning.masked_autoencoders import (
+    MaskedAutoencoder,
+    masked_autoencoder_loss_reference,
+    random_masking,
+)
+from dlcourse.self_supervised_learning.pretraining import pretrain
+from dlcourse.self_supervised_learning.simmim import SimMIM, block_mask, masked_l1, pixel_mask
+from dlcourse.self_supervised_learning.vision_transformer import (
+    VisionTransformer,
+    patchify,
+    sincos_positions,
+    unpatchify,
+)
 
-# Name -> module; loaded on first use.
-_NAMES = {
-    "vision_transformer": ("VisionTransformer", "patchify", "unpatchify", "sincos_positions"),
-    "pretraining": ("pretrain",),
-    "evaluation": ("Probe", "features", "knn_accuracy", "label_subset", "linear_probe", "pca_rgb"),
-    "augmentations": ("BatchViews", "MultiCrop"),
-    "contrastive": ("SimCLR", "nt_xent", "nt_xent_reference"),
-    "dino": (
-        "DINO",
-        "DINOHead",
-        "DINOLoss",
-        "iBOTLoss",
-        "koleo_loss",
-        "momentum_schedule",
-        "sinkhorn_knopp",
-        "update_teacher",
-    ),
-    "simmim": ("SimMIM", "block_mask"),
-    "masked_autoencoders": ("MaskedAutoencoder", "random_masking"),
-}
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
-
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> object:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = [
+    "DINO",
+    "BatchViews",
+    "ConvNet",
+    "DINOHead",
+    "DINOLoss",
+    "MaskedAutoencoder",
+    "MultiCrop",
+    "Probe",
+    "SimCLR",
+    "SimMIM",
+    "TwoViews",
+    "ViewParameters",
+    "VisionTransformer",
+    "alignment",
+    "blob_masks",
+    "block_mask",
+    "features",
+    "gather_across_processes",
+    "iBOTLoss",
+    "knn_accuracy",
+    "koleo_loss",
+    "label_subset",
+    "linear_probe",
+    "masked_autoencoder_loss_reference",
+    "masked_l1",
+    "momentum_schedule",
+    "nt_xent",
+    "nt_xent_reference",
+    "patchify",
+    "pca_rgb",
+    "pixel_mask",
+    "pretrain",
+    "random_masking",
+    "sincos_positions",
+    "sinkhorn_knopp",
+    "uniformity",
+    "unpatchify",
+    "update_teacher",
+]

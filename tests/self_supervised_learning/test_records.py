@@ -1,0 +1,138 @@
+"""What the chapter's prose says of the outputs recorded on a GPU is what they say."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dlcourse.notebook.records import gpu_cells, read_record, source_digest
+from dlcourse.notebook.sources import read_source
+
+CHAPTER = Path(__file__).parents[2] / "chapters/120_self_supervised_learning"
+STEMS = ["1_contrastive", "2_dino", "3_simmim", "4_masked_autoencoders"]
+
+
+def printed(stem, cell):
+    """What a recorded cell printed, as lines."""
+    outputs = read_record(CHAPTER / f"{stem}.gpu.json").cells[cell].outputs
+    text = "".join(o["text"] for o in outputs if o["output_type"] == "stream")
+    return text.splitlines()
+
+
+def row(lines, name):
+    """The numbers of the only line that begins with a name, those behind ± left out."""
+    (line,) = [line for line in lines if line.strip().startswith(name)]
+    return [float(v) for v in re.findall(r"(?<![±\d.])\s(\d+(?:\.\d+)?)", line[len(name) :])]
+
+
+def means(lines, name):
+    """The means of a row of "mean ± deviation"."""
+    (line,) = [line for line in lines if line.strip().startswith(name)]
+    return [float(v) for v in re.findall(r"(\d+(?:\.\d+)?)\s*±", line)]
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_every_gpu_cell_is_recorded_as_it_stands(stem):
+    record = read_record(CHAPTER / f"{stem}.gpu.json")
+    cells = gpu_cells(read_source(CHAPTER / f"{stem}.py"))
+    assert cells and set(cells) == set(record.cells)
+    for name, cell in cells.items():
+        assert record.cells[name].source_sha256 == source_digest(cell["source"]), name
+
+
+def test_simclr_with_forty_labels_tells_the_texture_and_not_the_hue():
+    table = printed("1_contrastive", "augmentations")
+    columns = [(f, n) for f in ("shape", "hue", "texture") for n in (1, 10, 100)]
+    rows = {
+        name: dict(zip(columns, means(table, name), strict=True))
+        for name in ("raw pixels", "crop + colour", "crop only", "supervised")
+    }
+    simclr, labels = rows["crop + colour"], rows["supervised"]
+    assert round(simclr["texture", 1]) == 97 and round(labels["texture", 1]) == 50
+    assert round(rows["raw pixels"]["texture", 1]) == 27
+    assert round(simclr["hue", 1]) == 18 and abs(simclr["hue", 1] - 100 / 6) < 2
+    assert round(rows["crop only"]["hue", 1]) == 89 and round(rows["crop only"]["texture", 1]) == 38
+    assert (round(simclr["shape", 10]), round(labels["shape", 10])) == (47, 43)
+    assert (round(simclr["shape", 100]), round(labels["shape", 100])) == (60, 94)
+
+
+def test_a_small_batch_that_sees_as_many_images_does_better_than_the_large_one():
+    table = printed("1_contrastive", "temperature-and-batch")
+    (longer,) = [line for line in table if "as many images" in line]
+    longer = float(re.search(r"(\d+\.\d) ±", longer).group(1))
+    grid = [[float(v) for v in re.findall(r"(\d+\.\d) ±", line)] for line in table]
+    small, middle, large = [values for values in grid if len(values) == 4]
+    assert longer > middle[1] > small[1]
+    assert min(map(min, zip(middle, large))) == middle[3] and middle[3] > small[3]
+    assert max(middle) == middle[1] and max(large) == large[1]
+    assert all(values[3] == min(values) for values in (small, middle, large))
+    assert all(b > a for a, b in zip(small, middle)) and all(b > a for a, b in zip(middle, large))
+    assert max(small[:3]) - min(small[:3]) < 2
+
+
+def test_one_of_dinos_heads_looks_at_the_shape():
+    lines = printed("2_dino", "attention")
+    values = {line.rpartition(":")[0]: line.rpartition(":")[2] for line in lines}
+    area = float(values["share of the area that the shape covers"])
+    assert round(area, 2) == 0.13
+    for state in ("untrained", "trained"):
+        heads = values[f"share of each head's attention on it, {state}"].split(",")
+        heads = [float(v) for v in heads]
+        if state == "untrained":
+            assert max(heads) < area + 0.03
+        else:
+            assert round(max(heads), 2) == 0.54
+
+
+def test_the_dinov2_step_is_faster_than_transformers_compiled_likewise():
+    table = printed("2_dino", "dinov2-step")
+    speed = {
+        name: row(table, f"{name}, bfloat16")[0]
+        for name in ("transformers", "transformers compiled", "eager", "compiled", "crop by crop")
+    }
+    assert speed["compiled"] / speed["transformers compiled"] > 1.1
+    assert speed["eager"] / speed["transformers"] > 1.1
+    assert max(speed.values()) == speed["compiled"] and min(speed.values()) == speed["crop by crop"]
+
+
+def test_simmims_small_blocks_teach_the_texture_and_help_fine_tuning_most():
+    lines = printed("3_simmim", "ratio-and-block")
+    kinds = [f"{r:<7}{b:<7}pixels" for b in (4, 8) for r in (0.4, 0.6, 0.8)]
+    kinds += [f"{r:<7}16     pixels" for r in (0.4, 0.6)]
+    kinds += ["0.6    4      normalised", "0.6    8      normalised"]
+    table = {kind: means(lines, kind) for kind in kinds}  # shape, hue, texture, 1 %, 10 %
+    random = means(lines, "random / scratch")
+    assert random[2] == 55 and random[4] == 16
+    textures = [values[2] for values in table.values()]
+    assert (min(textures), max(textures)) == (63, 76) == (min(textures), table[kinds[0]][2])
+    assert all(abs(values[3] - 100 / 8) <= 2 for values in [random, *table.values()])
+    assert max(table, key=lambda kind: table[kind][4]) == "0.6    4      pixels"
+    assert table["0.6    4      pixels"][4] == 29
+
+
+def test_the_masked_autoencoder_beats_transformers_by_more_than_a_tenth():
+    lines = printed("4_masked_autoencoders", "throughput")
+    (ratio,) = [line for line in lines if line.startswith("best of ours")]
+    assert float(ratio.rpartition(":")[2]) == 1.17
+    for how in ("float32 (TF32)", "bfloat16", "bfloat16, compiled"):
+        ours, theirs = (row(lines, f"{name}, {how} ")[0] for name in ("ours", "transformers"))
+        assert ours > theirs, how
+    first, _, most, _ = [[float(v) for v in line.replace("%", "").split()] for line in lines[-5:-1]]
+    assert round(most[1] / first[1], 1) == 1.9 and round(most[4] / first[4], 1) == 2.3
+    assert most[2] < first[2]  # MFU
+
+
+def test_masked_autoencoders_texture_wants_a_low_ratio_and_hue_a_high_one():
+    lines = printed("4_masked_autoencoders", "ratios")
+    table = {}
+    for name in ("untrained", "0.25", "0.5", "0.75", "0.9"):
+        values = means(lines, name)
+        table[name] = {f: values[3 * i : 3 * i + 3] for i, f in enumerate(("texture", "hue", "shape"))}
+    assert table["0.5"]["texture"][::2] == [62, 87] and table["untrained"]["texture"][::2] == [41, 64]
+    for share in range(3):
+        low, high = (max(table[r]["texture"][share] for r in rs) for rs in (("0.25", "0.5"), ("0.75", "0.9")))
+        assert low > high
+        assert max(table, key=lambda r: (table[r]["hue"][share], r)) == "0.9"
+        for ratio in ("0.25", "0.5"):
+            assert table[ratio]["hue"][share] < table["untrained"]["hue"][share]
+    assert max(values["shape"][2] for values in table.values()) < 30
