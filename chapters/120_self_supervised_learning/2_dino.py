@@ -703,6 +703,11 @@ def probe(function, seed, fraction):
     return linear_probe(few, validation, test).test_accuracy
 
 
+def neighbours(function):
+    train_split, _, test = (features(function, s) for s in data)
+    return knn_accuracy(train_split, test)
+
+
 contestants = {
     "pixels": lambda seed, f: probe(lambda x: x.flatten(1), seed, f),
     "untrained encoder": lambda seed, f: probe(encoder(seed), seed, f),
@@ -775,13 +780,35 @@ claim(
 )
 
 # %% tags=["hide-input"]
+by_neighbours = {
+    name: 100 * torch.tensor([neighbours(read(seed)) for seed in SEEDS])
+    for name, read in [
+        ("pixels", lambda seed: lambda x: x.flatten(1)),
+        ("untrained encoder", encoder),
+        ("DINO", lambda seed: teachers[seed]),
+    ]
+}
+claim(
+    "By a vote of the 20 nearest of all training images, with no classifier fitted, the order is "
+    "another: DINO {dino:.1f} ± {std:.1f} %, pixels {pixels:.1f} %, the untrained encoder {random:.1f} "
+    "± {random_std:.1f} %. Among thousands of digits there is one that is written, and placed, alike: "
+    "its pixels are near.",
+    by_neighbours["pixels"].mean() > by_neighbours["untrained encoder"].mean() + 3,
+    dino=by_neighbours["DINO"].mean().item(),
+    std=by_neighbours["DINO"].std().item(),
+    pixels=by_neighbours["pixels"].mean().item(),
+    random=by_neighbours["untrained encoder"].mean().item(),
+    random_std=by_neighbours["untrained encoder"].std().item(),
+)
+
+# %% tags=["hide-input"]
 gain = result["DINO, fine-tuned"] - result["from scratch"]  # same seed: same labels, same order
 claim(
     "As a start for training with {a} labels, DINO's weights beat random ones by {few:.1f} "
     "points; with "
     "{b} labels the difference is {some:.1f}, with all {all:.1f} (250 steps each; mean of the "
     "differences, seed by seed).",
-    gain[0].mean() > 2,
+    gain[0].mean() > 2 and gain.mean(1).min() > 0,
     few=gain[0].mean().item(),
     some=gain[1].mean().item(),
     all=gain[2].mean().item(),
@@ -800,10 +827,10 @@ claim(
 )
 
 # %% [markdown] tags=["skip"]
-# A *frozen* DINO encoder with a linear layer does about as well as the whole network trained from
-# scratch with the same views, not clearly better. Much of what self-supervision knows here stands
-# in the views, and on so small a task plenty of labels say it as well. Its gain is in the first
-# column.
+# A *frozen* DINO encoder with a linear layer does not beat the whole network trained from scratch
+# with the same views: it is about level with few and with all labels, and behind in between. Much of
+# what self-supervision knows here stands in the views, and on so small a task plenty of labels say
+# it as well. As a *start* for training it helps with few labels and with many.
 
 # %% [markdown] tags=["slide"]
 # ## At scale
