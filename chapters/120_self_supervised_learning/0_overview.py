@@ -96,14 +96,20 @@ plt.show()
 # %% tags=["hide-input"]
 share = {name: torch.tensor(values) for name, values in agreement.items()}
 claim(
-    "The nearest image in pixels has the same hue in {hue:.0f} ± {hue_std:.0f} % of the cases (chance: "
-    "{hue_chance:.0f} %), the same shape in {shape:.0f} ± {shape_std:.0f} % (chance: {shape_chance:.1f} %), "
-    "the same texture in {texture:.0f} ± {texture_std:.0f} % (chance: {texture_chance:.0f} %); over {n} "
-    "sets of pictures.",
-    share["hue"].min() > 0.5 and share["shape"].max() < 0.3 and share["texture"].max() < 0.45,
+    "The nearest image in pixels has the same hue in {hue:.0f} ± {hue_std:.0f}"
+    " % of the cases (chance: {hue_chance:.0f} %), the same shape in"
+    " {shape:.0f} ± {shape_std:.0f} % (chance: {shape_chance:.1f} %), the same"
+    " texture in {texture:.0f} ± {texture_std:.0f} % (chance:"
+    " {texture_chance:.0f} %); over {n} sets of pictures.",
+    share["hue"].min() > 0.5
+    and share["shape"].max() < 0.3
+    and share["texture"].max() < 0.45,
     n=len(SEEDS),
     **{name: 100 * values.mean().item() for name, values in share.items()},
-    **{f"{name}_std": 100 * values.std().item() for name, values in share.items()},
+    **{
+        f"{name}_std": 100 * values.std().item()
+        for name, values in share.items()
+    },
     **{f"{name}_chance": 100 / count for name, count in CLASSES.items()},
 )
 
@@ -142,7 +148,11 @@ claim(
 
 # %%
 from dlcourse.notebook import show_source
-from dlcourse.self_supervised_learning import VisionTransformer, patchify, unpatchify
+from dlcourse.self_supervised_learning import (
+    VisionTransformer,
+    patchify,
+    unpatchify,
+)
 
 show_source(VisionTransformer.forward_features)
 show_source(VisionTransformer.encode)
@@ -150,14 +160,22 @@ show_source(VisionTransformer.encode)
 images = pictures(0).test.x[:4]  # (4, 3, 32, 32)
 patches = patchify(images, 4)  # (4, 64, 48)
 encoder = VisionTransformer(
-    32, 4, embed_dim=48, depth=2, num_heads=3, generator=torch.Generator().manual_seed(0)
+    32,
+    4,
+    embed_dim=48,
+    depth=2,
+    num_heads=3,
+    generator=torch.Generator().manual_seed(0),
 )
-few = encoder.encode((encoder.embed_patches(images) + encoder.positions((32, 32)))[:, ::4])
+few = encoder.encode(
+    (encoder.embed_patches(images) + encoder.positions((32, 32)))[:, ::4]
+)
 claim(
-    "An image of 32 × 32 is {n} patches of {d} numbers, and they give back the image to the bit. "
-    "The encoder takes any of them: from every fourth patch it makes {few} tokens, the class token "
-    "in front.",
-    torch.equal(unpatchify(patches, 4, (32, 32)), images) and few.shape == (4, 17, 48),
+    "An image of 32 × 32 is {n} patches of {d} numbers, and they give back the"
+    " image to the bit. The encoder takes any of them: from every fourth patch"
+    " it makes {few} tokens, the class token in front.",
+    torch.equal(unpatchify(patches, 4, (32, 32)), images)
+    and few.shape == (4, 17, 48),
     n=patches.shape[1],
     d=patches.shape[2],
     few=few.shape[1],

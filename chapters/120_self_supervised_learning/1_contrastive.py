@@ -94,7 +94,12 @@ def pixels(x):
 SIZE = 24
 data = {
     factor: shapes(
-        seed=0, n_train=2000, n_validation=500, n_test=1000, size=SIZE, label=factor
+        seed=0,
+        n_train=2000,
+        n_validation=500,
+        n_test=1000,
+        size=SIZE,
+        label=factor,
     )
     for factor in FACTORS
 }  # the same pictures, three labels
@@ -134,8 +139,9 @@ def partners_found(represent, view, n=128):
 
 by_pixels = partners_found(pixels, VIEWS["crop + colour"])
 say(
-    "Compared pixel by pixel, the nearest of 255 other views is the partner for {a:.0%} of the "
-    "views. Guessing would give {b:.1%}. What would a network have to know to do better?",
+    "Compared pixel by pixel, the nearest of 255 other views is the partner"
+    " for {a:.0%} of the views. Guessing would give {b:.1%}. What would a"
+    " network have to know to do better?",
     a=by_pixels,
     b=1 / 255,
 )
@@ -196,13 +202,23 @@ say(
 
 # %%
 def train_simclr(
-    x, seed, view, *, widths=(16, 32, 64), temperature=0.2, steps=120, batch_size=128
+    x,
+    seed,
+    view,
+    *,
+    widths=(16, 32, 64),
+    temperature=0.2,
+    steps=120,
+    batch_size=128,
 ):
     """SimCLR on images x (N, 3, S, S), on their device."""
     generator = torch.Generator().manual_seed(seed)
     encoder = ConvNet(3, widths, generator=generator)
     model = SimCLR(
-        encoder, projection_dim=64, temperature=temperature, generator=generator
+        encoder,
+        projection_dim=64,
+        temperature=temperature,
+        generator=generator,
     ).to(x.device)
     pretrain(
         model,
@@ -225,7 +241,8 @@ models = {
 
 # %% tags=["hide-input"]
 by_simclr = [
-    partners_found(m.project, VIEWS["crop + colour"]) for m in models["crop + colour"]
+    partners_found(m.project, VIEWS["crop + colour"])
+    for m in models["crop + colour"]
 ]
 claim(
     "The trained encoder finds the partner for {a:.0%} of the views "
@@ -242,7 +259,9 @@ claim(
 with torch.no_grad():
     validation = data["texture"].validation
     pairs = torch.cat(two_views(validation.x[:64], VIEWS["crop + colour"], g))
-    z = F.normalize(models["crop + colour"][0].project(pairs), dim=1)  # (128, 64)
+    z = F.normalize(
+        models["crop + colour"][0].project(pairs), dim=1
+    )  # (128, 64)
 textures = validation.y[:64].repeat(2)
 SIMILARITY = z @ z.T
 ANCHOR, SHOWN = 8, 14
@@ -256,7 +275,9 @@ def ranked_negatives(anchor):
 
 def push(temperature):
     """Share of the push that each negative gets, the nearest first."""
-    return (SIMILARITY[ANCHOR, ranked_negatives(ANCHOR)] / temperature).softmax(0)
+    return (
+        SIMILARITY[ANCHOR, ranked_negatives(ANCHOR)] / temperature
+    ).softmax(0)
 
 
 def draw_push(temperature):
@@ -267,15 +288,18 @@ def draw_push(temperature):
     nearest = ranked_negatives(ANCHOR)[:SHOWN]
     top.bar(range(SHOWN), 100 * share[:SHOWN], color="tab:blue")
     top.set(
-        ylabel="share of the push (%)", ylim=(0, 100 * max(0.05, 1.1 * share.max()))
+        ylabel="share of the push (%)",
+        ylim=(0, 100 * max(0.05, 1.1 * share.max())),
     )
     top.set_title(
-        f"nearest 1 of 126: {share[0]:.0%}, nearest {SHOWN}: {share[:SHOWN].sum():.0%}",
+        f"nearest 1 of 126: {share[0]:.0%}, nearest {SHOWN}:"
+        f" {share[:SHOWN].sum():.0%}",
         fontsize=10,
     )
     for place, k in [(-1.5, ANCHOR), *enumerate(nearest)]:
         row.imshow(
-            pairs[k].permute(1, 2, 0), extent=(place - 0.45, place + 0.45, 0, 0.9)
+            pairs[k].permute(1, 2, 0),
+            extent=(place - 0.45, place + 0.45, 0, 0.9),
         )
     labels = ["anchor"] + [f"{SIMILARITY[ANCHOR, k]:.2f}" for k in nearest]
     row.set(
@@ -284,7 +308,10 @@ def draw_push(temperature):
         yticks=[],
         xticks=[-1.5, *range(SHOWN)],
         xticklabels=labels,
-        xlabel=f"the {SHOWN} nearest of 126 negatives, and their similarity to the anchor",
+        xlabel=(
+            f"the {SHOWN} nearest of 126 negatives, and their similarity to"
+            " the anchor"
+        ),
     )
     row.spines["left"].set_visible(False)
     return fig
@@ -296,9 +323,10 @@ explore(
     initial={"temperature": 0.2},
     name="Which negatives are pushed",
     alt=lambda temperature: (
-        f"Bars of the share of the push that the 14 nearest negatives of one anchor get at "
-        f"temperature {temperature:g}: the nearest {push(temperature)[0]:.0%}, all 14 "
-        f"{push(temperature)[:SHOWN].sum():.0%}, with their pictures."
+        "Bars of the share of the push that the 14 nearest negatives of one"
+        f" anchor get at temperature {temperature:g}: the nearest"
+        f" {push(temperature)[0]:.0%}, all 14"
+        f" {push(temperature)[:SHOWN].sum():.0%}, with their pictures."
     ),
 )
 
@@ -307,8 +335,8 @@ alike = torch.stack(
     [textures[ranked_negatives(k)[:SHOWN]] == textures[k] for k in range(128)]
 )
 claim(
-    "Of the {n} nearest negatives, {a:.0%} have the anchor's texture (mean over 128 anchors); "
-    "of all negatives about 25 % do.",
+    "Of the {n} nearest negatives, {a:.0%} have the anchor's texture (mean"
+    " over 128 anchors); of all negatives about 25 % do.",
     bool(alike.double().mean() > 0.35),
     n=SHOWN,
     a=alike.double().mean().item(),
@@ -348,14 +376,20 @@ torch.manual_seed(0)
 a, b = torch.randn(2, 6, 4)  # outputs for two views of six images
 
 
-def listing_loss(student, teacher):  # the "contrastive loss" of the listing's DINO
-    student, teacher = F.softmax(student / 0.1, dim=1), F.softmax(teacher / 0.04, dim=1)
+def listing_loss(
+    student, teacher
+):  # the "contrastive loss" of the listing's DINO
+    student, teacher = F.softmax(student / 0.1, dim=1), F.softmax(
+        teacher / 0.04, dim=1
+    )
     return -(teacher * torch.log(student)).sum(1).mean()
 
 
 for name, loss in [("listing", listing_loss), ("NT-Xent", nt_xent)]:
     together = loss(a, b).item()
-    in_pairs = sum(loss(a[i : i + 2], b[i : i + 2]).item() for i in (0, 2, 4)) / 3
+    in_pairs = (
+        sum(loss(a[i : i + 2], b[i : i + 2]).item() for i in (0, 2, 4)) / 3
+    )
     print(f"{name}: six together {together:.3f}, two by two {in_pairs:.3f}")
 
 # %% [markdown] tags=["skip"]
@@ -376,7 +410,9 @@ def train_for_agreement(x, seed, view, steps=60):
         z1, z2 = model.project(torch.cat(two_views(x[i], view, g))).chunk(2)
         return 1 - F.cosine_similarity(z1, z2).mean()
 
-    pretrain(model, loss, len(x), steps=steps, batch_size=128, lr=1e-2, seed=seed)
+    pretrain(
+        model, loss, len(x), steps=steps, batch_size=128, lr=1e-2, seed=seed
+    )
     return model
 
 
@@ -385,7 +421,9 @@ def on_the_sphere(model, view):
     generator = torch.Generator().manual_seed(2)
     x = data["hue"].validation.x
     with torch.no_grad():
-        z1, z2 = model.project(torch.cat(two_views(x, view, generator))).chunk(2)
+        z1, z2 = model.project(torch.cat(two_views(x, view, generator))).chunk(
+            2
+        )
     return alignment(z1, z2), uniformity(z1), nt_xent(z1, z2, 0.2)
 
 
@@ -393,12 +431,15 @@ view = VIEWS["crop + colour"]
 collapsed = torch.tensor(
     [on_the_sphere(train_for_agreement(images, s, view), view) for s in SEEDS]
 )
-contrasted = torch.tensor([on_the_sphere(m, view) for m in models["crop + colour"]])
+contrasted = torch.tensor(
+    [on_the_sphere(m, view) for m in models["crop + colour"]]
+)
 claim(
-    "Trained for agreement alone, 3 seeds: alignment {a:.3f}, near the perfect 0, and uniformity "
-    "{u:.3f}, also near 0: all pictures have become one point. NT-Xent of these embeddings is "
-    "{loss:.2f}; guessing has log 999 = {guess:.2f}. With NT-Xent as the loss: alignment {a2:.2f}, "
-    "uniformity {u2:.2f}.",
+    "Trained for agreement alone, 3 seeds: alignment {a:.3f}, near the perfect"
+    " 0, and uniformity {u:.3f}, also near 0: all pictures have become one"
+    " point. NT-Xent of these embeddings is {loss:.2f}; guessing has log 999 ="
+    " {guess:.2f}. With NT-Xent as the loss: alignment {a2:.2f}, uniformity"
+    " {u2:.2f}.",
     bool(
         (collapsed[:, 0] < 0.1).all()
         and (collapsed[:, 1] > -0.3).all()
@@ -450,7 +491,9 @@ def nt_xent_numpy(z1, z2, temperature):
     z = z / np.sqrt((z**2).sum(1, keepdims=True))
     e = np.exp(z @ z.T / temperature)
     n = len(z1)
-    share = [e[i, (i + n) % (2 * n)] / (e[i].sum() - e[i, i]) for i in range(2 * n)]
+    share = [
+        e[i, (i + n) % (2 * n)] / (e[i].sum() - e[i, i]) for i in range(2 * n)
+    ]
     return -np.log(share).mean()
 
 
@@ -466,7 +509,8 @@ for _ in range(50):
         got = form(torch.tensor(z1), torch.tensor(z2), tau).item()
         worst = max(worst, abs(got - expected))
 claim(
-    "Over 50 random batches in float64, the largest difference of the three forms is {worst:.0e}.",
+    "Over 50 random batches in float64, the largest difference of the three"
+    " forms is {worst:.0e}.",
     worst < 1e-9,
     worst=worst,
 )
@@ -509,8 +553,9 @@ show_source(SimCLR)
 u = F.normalize(torch.randn(256, 64, generator=g), dim=1)
 error = u.bfloat16() @ u.bfloat16().T - u @ u.T
 say(
-    "Detail 5 in one line: in bfloat16 the similarities of 256 random embeddings are off by up to "
-    "{error:.4f}. Divided by τ = 0.05 that is {logit:.2f} in a logit.",
+    "Detail 5 in one line: in bfloat16 the similarities of 256 random"
+    " embeddings are off by up to {error:.4f}. Divided by τ = 0.05 that is"
+    " {logit:.2f} in a logit.",
     error=error.abs().max().item(),
     logit=error.abs().max().item() / 0.05,
 )
@@ -540,14 +585,18 @@ def factor_splits(represent):
 
 
 def untrained(seed):
-    return ConvNet(3, (16, 32, 64), generator=torch.Generator().manual_seed(seed))
+    return ConvNet(
+        3, (16, 32, 64), generator=torch.Generator().manual_seed(seed)
+    )
 
 
 kept = {
     "raw pixels": [factor_splits(pixels)],
     "random encoder": [factor_splits(untrained(seed)) for seed in SEEDS],
     "crop only": [factor_splits(m.encoder) for m in models["crop only"]],
-    "crop + colour": [factor_splits(m.encoder) for m in models["crop + colour"]],
+    "crop + colour": [
+        factor_splits(m.encoder) for m in models["crop + colour"]
+    ],
 }
 knn = {
     name: {
@@ -582,12 +631,14 @@ plt.show()
 # %% tags=["hide-input"]
 without, with_jitter = knn["crop only"], knn["crop + colour"]
 claim(
-    "With colour jitter the hue falls from {h1:.0%} to {h2:.0%} (guessing: 17 %), and the texture "
-    "rises from {t1:.0%} to {t2:.0%} (guessing: 25 %; raw pixels {t0:.0%}). Every seed shows both.",
+    "With colour jitter the hue falls from {h1:.0%} to {h2:.0%} (guessing: 17"
+    " %), and the texture rises from {t1:.0%} to {t2:.0%} (guessing: 25 %; raw"
+    " pixels {t0:.0%}). Every seed shows both.",
     bool(
         with_jitter["hue"].max() < without["hue"].min() - 0.1
         and with_jitter["texture"].min() > without["texture"].max() + 0.1
-        and with_jitter["texture"].min() > knn["raw pixels"]["texture"].max() + 0.2
+        and with_jitter["texture"].min()
+        > knn["raw pixels"]["texture"].max() + 0.2
     ),
     h1=without["hue"].mean().item(),
     h2=with_jitter["hue"].mean().item(),
@@ -625,11 +676,14 @@ def probe(run, factor, fraction=1.0, seed=0):
 rows = []
 head = {}
 for place, runs in (("before", kept["crop + colour"]), ("after", after_head)):
-    head[place] = {f: torch.tensor([probe(run, f) for run in runs]) for f in FACTORS}
+    head[place] = {
+        f: torch.tensor([probe(run, f) for run in runs]) for f in FACTORS
+    }
     rows.append(
         f"| {place} the head | "
         + " | ".join(
-            f"{100 * head[place][f].mean():.1f} ± {100 * head[place][f].std():.1f}"
+            f"{100 * head[place][f].mean():.1f} ±"
+            f" {100 * head[place][f].std():.1f}"
             for f in FACTORS
         )
         + " |"
@@ -641,7 +695,8 @@ say(
     + "\n".join(rows)
 )
 claim(
-    "Before the head more of the hue is left than after it: {a:.0%} against {b:.0%}.",
+    "Before the head more of the hue is left than after it: {a:.0%} against"
+    " {b:.0%}.",
     bool(head["before"]["hue"].mean() > head["after"]["hue"].mean() + 0.02),
     a=head["before"]["hue"].mean().item(),
     b=head["after"]["hue"].mean().item(),
@@ -668,7 +723,9 @@ def supervised(seed, fraction, lr, factor="texture", steps=160):
     train = label_subset(train, fraction, seed)
     view = BatchViews(SIZE, scale=(0.6, 1.0), hue=0.5)
     encoder = untrained(seed)
-    torch.manual_seed(seed)  # nn.Linear takes its start from the global generator
+    torch.manual_seed(
+        seed
+    )  # nn.Linear takes its start from the global generator
     net = nn.Sequential(encoder, nn.Linear(64, len(FACTORS[factor])))
     pretrain(
         net,
@@ -701,33 +758,44 @@ table = {
     for name, runs in kept.items()
 }
 table["supervised, from scratch"] = torch.tensor(
-    [[supervised(s, fraction, best_rate)[1] for s in SEEDS] for fraction in FRACTIONS]
+    [
+        [supervised(s, fraction, best_rate)[1] for s in SEEDS]
+        for fraction in FRACTIONS
+    ]
 )
 
 # %% tags=["hide-input"]
 say(
-    "| texture, test accuracy (%) | 1 % (20 labels) | 10 % (200) | 100 % (2,000) |\n"
-    "|---|---|---|---|\n"
+    "| texture, test accuracy (%) | 1 % (20 labels) | 10 % (200) | 100 %"
+    " (2,000) |\n|---|---|---|---|\n"
     + "\n".join(
         f"| {'SimCLR, ' + name if name in VIEWS else name} | "
-        + " | ".join(f"{100 * runs.mean():.1f} ± {100 * runs.std():.1f}" for runs in row)
+        + " | ".join(
+            f"{100 * runs.mean():.1f} ± {100 * runs.std():.1f}" for runs in row
+        )
         + " |"
         for name, row in table.items()
     )
-    + "\n\nMean ± standard deviation over 3 seeds (of the encoder and of the choice of labels)."
+    + "\n\nMean ± standard deviation over 3 seeds (of the encoder and of the"
+    " choice of labels)."
 )
 ours = table["crop + colour"].mean(1)
-baseline = torch.stack([table["raw pixels"], table["random encoder"]]).mean(2).amax(0)
+baseline = (
+    torch.stack([table["raw pixels"], table["random encoder"]]).mean(2).amax(0)
+)
 scratch = table["supervised, from scratch"].mean(1)
 claim(
-    "SimCLR's frozen features (with colour jitter) beat raw pixels and random features at every "
-    "number of labels: with 1 % of them {a:.0%} against {b:.0%} at best. With crops alone they are "
-    "worse than random features. Training on the labels is better still: {c:.0%} at 1 %, and "
-    "{d:.0%} with all labels, where SimCLR has {e:.0%}.",
+    "SimCLR's frozen features (with colour jitter) beat raw pixels and random"
+    " features at every number of labels: with 1 % of them {a:.0%} against"
+    " {b:.0%} at best. With crops alone they are worse than random features."
+    " Training on the labels is better still: {c:.0%} at 1 %, and {d:.0%} with"
+    " all labels, where SimCLR has {e:.0%}.",
     bool(
         (ours > baseline + 0.05).all()
         and scratch.mean() > ours.mean()
-        and (table["crop only"].mean(1) < table["random encoder"].mean(1)).all()
+        and (
+            table["crop only"].mean(1) < table["random encoder"].mean(1)
+        ).all()
     ),
     a=ours[0].item(),
     b=baseline[0].item(),
@@ -984,8 +1052,8 @@ show_source(_AllGather)
 # %% tags=["skip"]
 b, dim = 4096, 128
 say(
-    "at {b:,} images, {n:,} × {n:,} logits in float32 are {mb:.0f} MB, and gathering {dim} numbers "
-    "for each view moves {kb:.1f} MB.",
+    "at {b:,} images, {n:,} × {n:,} logits in float32 are {mb:.0f} MB, and"
+    " gathering {dim} numbers for each view moves {kb:.1f} MB.",
     b=b,
     n=2 * b,
     mb=(2 * b) ** 2 * 4 / 2**20,

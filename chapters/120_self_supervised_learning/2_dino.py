@@ -83,8 +83,12 @@ plt.rcParams.update(
 
 # %% tags=["skip"]
 K = 64
-data = digits(seed=0, max_shift=2, copies=3)  # 12 × 12 pixels, moved by up to 2
-views = BatchViews(12, scale=(0.6, 1.0), flip=0)  # a digit is not its mirror image
+data = digits(
+    seed=0, max_shift=2, copies=3
+)  # 12 × 12 pixels, moved by up to 2
+views = BatchViews(
+    12, scale=(0.6, 1.0), flip=0
+)  # a digit is not its mirror image
 
 
 def encoder(seed, width=32, out=96):
@@ -106,9 +110,13 @@ def encoder(seed, width=32, out=96):
 
 
 def make(seed, width=32, out=96, koleo_weight=0.0, **loss):
-    head = DINOHead(out, K, 128, 32, generator=torch.Generator().manual_seed(seed))
+    head = DINOHead(
+        out, K, 128, 32, generator=torch.Generator().manual_seed(seed)
+    )
     loss = DINOLoss(K, warmup_teacher_temp=loss["teacher_temp"], **loss)
-    return DINO(encoder(seed, width, out), head, loss, koleo_weight=koleo_weight)
+    return DINO(
+        encoder(seed, width, out), head, loss, koleo_weight=koleo_weight
+    )
 
 
 def train(model, steps, batch_size, seed, momentum=0.99, after=None):
@@ -139,14 +147,17 @@ def train(model, steps, batch_size, seed, momentum=0.99, after=None):
 
 # %% tags=["skip"]
 watched = [
-    views(data.validation.x[:256], torch.Generator().manual_seed(i)) for i in (1, 2)
+    views(data.validation.x[:256], torch.Generator().manual_seed(i))
+    for i in (1, 2)
 ]
 
 
 @torch.no_grad()
 def answers(model):
     """The teacher's distributions on one view of validation images, the student's on another."""
-    p = model.loss.probabilities(model.teacher["head"](model.teacher["encoder"](watched[0])))
+    p = model.loss.probabilities(
+        model.teacher["head"](model.teacher["encoder"](watched[0]))
+    )
     scores = model.student["head"](model.student["encoder"](watched[1]))
     return p, (scores / model.loss.student_temp).log_softmax(-1)
 
@@ -164,7 +175,12 @@ class Run(NamedTuple):
 def collapse_run(centering, teacher_temp, seed, steps=100, koleo_weight=0.0):
     """Train a small model; every 5 steps note H(P_t), KL(P_t ‖ P_s), and the mean's entropy."""
     model = make(
-        seed, 16, 32, koleo_weight, centering=centering, teacher_temp=teacher_temp
+        seed,
+        16,
+        32,
+        koleo_weight,
+        centering=centering,
+        teacher_temp=teacher_temp,
     )
     curves = []
 
@@ -173,19 +189,33 @@ def collapse_run(centering, teacher_temp, seed, steps=100, koleo_weight=0.0):
             p, log_q = answers(model)
             h = entropy(p).mean()
             cross_entropy = -(p * log_q).sum(-1).mean()
-            curves.append((h.item(), (cross_entropy - h).item(), entropy(p.mean(0)).item()))
+            curves.append(
+                (
+                    h.item(),
+                    (cross_entropy - h).item(),
+                    entropy(p.mean(0)).item(),
+                )
+            )
 
     train(model, steps, 64, seed, after=watch)
     return Run(model, answers(model)[0], np.array(curves).T)
 
 
-TEMPERATURES = [0.03, 0.06, 0.1]  # the student's is 0.1: the last does not sharpen
+TEMPERATURES = [
+    0.03,
+    0.06,
+    0.1,
+]  # the student's is 0.1: the last does not sharpen
 METHODS = ["none", "centering", "sinkhorn_knopp"]
 runs = {
     (method, temperature, seed): collapse_run(method, temperature, seed)
     for method in METHODS
     for temperature in TEMPERATURES
-    for seed in ((0, 1, 2) if method != "sinkhorn_knopp" and temperature != 0.06 else (0,))
+    for seed in (
+        (0, 1, 2)
+        if method != "sinkhorn_knopp" and temperature != 0.06
+        else (0,)
+    )
 }
 
 # %% mystnb={"figure": {"caption": "What three teachers answer to 40 digits after 100 steps: one row a digit, one column a prototype. Without centring all choose one prototype; without sharpening all choose all of them; with both, the answer depends on the digit.", "name": "fig-dino-answers"}, "image": {"alt": "Three heat maps of 40 rows and 64 columns. The first is empty but for one bright column, the second is evenly grey, in the third the bright spots are spread over many columns."}} tags=["hide-input"]
@@ -198,7 +228,9 @@ order = data.validation.y[:40].argsort()
 fig, axes = plt.subplots(1, 3, figsize=(9, 3), sharey=True)
 for ax, (title, key) in zip(axes, shown.items(), strict=True):
     rows = runs[key].answers[order]
-    picture = ax.imshow(rows, norm=PowerNorm(0.5, 0, 0.5), aspect="auto", cmap="magma")
+    picture = ax.imshow(
+        rows, norm=PowerNorm(0.5, 0, 0.5), aspect="auto", cmap="magma"
+    )
     ax.set(title=title, xlabel="prototype")
 axes[0].set_ylabel("digit, sorted by class")
 fig.colorbar(picture, ax=axes, label="probability", shrink=0.8)
@@ -241,10 +273,18 @@ plt.show()
 # %% mystnb={"figure": {"caption": "Multi-crop: two global views, which student and teacher see, and six local ones for the student alone. Every local view is paired with the teacher's answer to both global ones.", "name": "fig-multi-crop"}, "image": {"alt": "A picture of a shape on a patterned ground, two large crops of it in other colours, and six small crops, most of which show only a part of the shape."}} tags=["hide-input"]
 picture = shapes(3, n_train=1, n_validation=1, n_test=1, size=64).train.x
 generator = torch.Generator().manual_seed(2)
-crops = [picture] + [BatchViews(64, scale=(0.4, 1.0))(picture, generator) for _ in range(2)]
-crops += [BatchViews(32, scale=(0.1, 0.4))(picture, generator) for _ in range(6)]
-fig, axes = plt.subplots(1, 9, figsize=(9, 1.6), width_ratios=[2] * 3 + [1] * 6)
-for ax, crop, title in zip(axes, crops, ["image", "global", "global"] + ["local"] * 6, strict=True):
+crops = [picture] + [
+    BatchViews(64, scale=(0.4, 1.0))(picture, generator) for _ in range(2)
+]
+crops += [
+    BatchViews(32, scale=(0.1, 0.4))(picture, generator) for _ in range(6)
+]
+fig, axes = plt.subplots(
+    1, 9, figsize=(9, 1.6), width_ratios=[2] * 3 + [1] * 6
+)
+for ax, crop, title in zip(
+    axes, crops, ["image", "global", "global"] + ["local"] * 6, strict=True
+):
     ax.imshow(crop[0].permute(1, 2, 0))
     ax.set(xticks=[], yticks=[])
     ax.set_title(title, fontsize=8)
@@ -253,9 +293,9 @@ plt.show()
 # %% tags=["hide-input"]
 large, small = 1 + (224 // 16) ** 2, 1 + (96 // 16) ** 2
 claim(
-    "Small crops are cheap: for a ViT/16 eight of them (96 pixels) have {local} tokens, the "
-    "two large ones "
-    "(224 pixels) {both}. They raise the student's pairs of views from {few} to {many}.",
+    "Small crops are cheap: for a ViT/16 eight of them (96 pixels) have"
+    " {local} tokens, the two large ones (224 pixels) {both}. They raise the"
+    " student's pairs of views from {few} to {many}.",
     8 * small < 2 * large,
     local=8 * small,
     both=2 * large,
@@ -290,9 +330,19 @@ def draw_collapse(method, temperature):
     steps = 5 * np.arange(1, len(h) + 1)
     fig, ax = plt.subplots(figsize=(7, 2.8))
     ax.axhline(math.log(K), color="0.6", ls=":", label="log K")
-    ax.plot(steps, mixed, color="tab:green", ls="--", label="entropy of the mean answer")
-    ax.plot(steps, h, color="tab:blue", label="entropy of the teacher, $H(P_t)$")
-    ax.plot(steps, kl, color="tab:orange", label=r"KL(teacher $\Vert$ student)")
+    ax.plot(
+        steps,
+        mixed,
+        color="tab:green",
+        ls="--",
+        label="entropy of the mean answer",
+    )
+    ax.plot(
+        steps, h, color="tab:blue", label="entropy of the teacher, $H(P_t)$"
+    )
+    ax.plot(
+        steps, kl, color="tab:orange", label=r"KL(teacher $\Vert$ student)"
+    )
     ax.set(xlabel="step", ylabel="nats", ylim=(-0.1, 4.6))
     ax.legend(frameon=False, fontsize=8, loc="center right")
     return fig
@@ -301,9 +351,9 @@ def draw_collapse(method, temperature):
 def describe_collapse(method, temperature):
     h, kl, mixed = runs[method, temperature, 0].curves
     return (
-        f"Method {method}, teacher temperature {temperature}: after 100 steps the teacher's "
-        f"entropy is "
-        f"{h[-1]:.2f}, KL {kl[-1]:.2f}, the entropy of the mean answer {mixed[-1]:.2f} nats."
+        f"Method {method}, teacher temperature {temperature}: after 100 steps"
+        f" the teacher's entropy is {h[-1]:.2f}, KL {kl[-1]:.2f}, the entropy"
+        f" of the mean answer {mixed[-1]:.2f} nats."
     )
 
 
@@ -318,22 +368,25 @@ explore(
 
 # %% tags=["hide-input"]
 def at_the_end(method, temperature, row):
-    return torch.tensor([runs[method, temperature, seed].curves[row][-1] for seed in (0, 1, 2)])
+    return torch.tensor(
+        [runs[method, temperature, seed].curves[row][-1] for seed in (0, 1, 2)]
+    )
 
 
 one, uniform, both = [
-    {name: at_the_end(*setting, row) for row, name in enumerate(("h", "kl", "mixed"))}
+    {
+        name: at_the_end(*setting, row)
+        for row, name in enumerate(("h", "kl", "mixed"))
+    }
     for setting in (("none", 0.03), ("centering", 0.1), ("centering", 0.03))
 ]
 claim(
-    "Over {n} seeds: sharpened but not centred, the teacher's entropy falls to {one:.3f} (at "
-    "most); "
-    "centred but not sharpened it rises to {uniform:.3f} (at least) of log K = {log_k:.3f}. "
-    "In both "
-    "cases the KL term ends below {kl:.3f}: nothing is left to learn. With both the KL term is "
-    "{kl_both:.2f} or more, and the answers of different images differ: their mean has "
-    "{gap:.2f} nats "
-    "more entropy than each has, at least.",
+    "Over {n} seeds: sharpened but not centred, the teacher's entropy falls to"
+    " {one:.3f} (at most); centred but not sharpened it rises to {uniform:.3f}"
+    " (at least) of log K = {log_k:.3f}. In both cases the KL term ends below"
+    " {kl:.3f}: nothing is left to learn. With both the KL term is"
+    " {kl_both:.2f} or more, and the answers of different images differ: their"
+    " mean has {gap:.2f} nats more entropy than each has, at least.",
     one["h"].max() < 0.5
     and uniform["h"].min() > 0.99 * math.log(K)
     and max(one["kl"].max(), uniform["kl"].max()) < 0.05
@@ -373,7 +426,9 @@ for name, seen in [("same view: ", x), ("other view:", other)]:
     student.zero_grad()
     target = teacher(x).softmax(-1).detach()
     (-(target * student(seen).log_softmax(-1)).sum(-1).mean()).backward()
-    print(name, "gradient zero:", student.weight.grad.abs().max().item() < 1e-8)
+    print(
+        name, "gradient zero:", student.weight.grad.abs().max().item() < 1e-8
+    )
 
 # %% [markdown] tags=["skip"]
 # With equal temperatures the gradient is exactly zero: any function of the image, good or bad, is a
@@ -395,7 +450,9 @@ print("log_softmax: ", -(target * scores.log_softmax(1)).sum().item())
 
 # %% tags=["skip"]
 with torch.device("meta"):
-    listing_head = nn.Sequential(nn.Linear(1024, 2048), nn.GELU(), nn.Linear(2048, 65536))
+    listing_head = nn.Sequential(
+        nn.Linear(1024, 2048), nn.GELU(), nn.Linear(2048, 65536)
+    )
     head = DINOHead(1024, 65536)
 
 
@@ -404,9 +461,9 @@ def millions(module):
 
 
 claim(
-    "A head of the listing has {listing:.0f} million parameters, more than the ViT-B below "
-    "it; with "
-    "the bottleneck it has {ours:.0f} million, though it has a layer more.",
+    "A head of the listing has {listing:.0f} million parameters, more than the"
+    " ViT-B below it; with the bottleneck it has {ours:.0f} million, though it"
+    " has a layer more.",
     round(millions(listing_head)) == 136 and millions(head) < 25,
     listing=millions(listing_head),
     ours=millions(head),
@@ -419,10 +476,17 @@ claim(
 # values. And it never gets that far: `global_step` and `center` do not exist.
 
 # %% tags=["nbval-check-output", "skip"]
-warm = DINOLoss(K, warmup_teacher_temp=0.04, teacher_temp=0.07, warmup_steps=30)
+warm = DINOLoss(
+    K, warmup_teacher_temp=0.04, teacher_temp=0.07, warmup_steps=30
+)
 for step in (0, 15, 29, 30, 1000):
-    listing = 0.04 if step < 30 else 0.04  # warmup_teacher_temp, then teacher_temp
-    print(f"step {step:4}: listing {listing:.3f}, DINO {warm.temperature(step):.3f}")
+    listing = (
+        0.04 if step < 30 else 0.04
+    )  # warmup_teacher_temp, then teacher_temp
+    print(
+        f"step {step:4}: listing {listing:.3f}, DINO"
+        f" {warm.temperature(step):.3f}"
+    )
 
 # %% [markdown] tags=["slide"]
 # ## DINO, corrected
@@ -463,14 +527,19 @@ def numpy_loss(student, teacher, center, tau_s, tau_t):
 
 
 rng = np.random.default_rng(0)
-loss, center, worst = DINOLoss(10, teacher_temp=0.05).double(), np.zeros(10), 0.0
+loss, center, worst = (
+    DINOLoss(10, teacher_temp=0.05).double(),
+    np.zeros(10),
+    0.0,
+)
 for _ in range(5):
     s, t = rng.normal(size=(5, 6, 10)), rng.normal(size=(2, 6, 10)) + 1
     ours = loss(list(torch.from_numpy(s)), list(torch.from_numpy(t))).item()
     worst = max(worst, abs(ours - numpy_loss(s, t, center, 0.1, 0.05)))
     center = 0.9 * center + 0.1 * t.mean((0, 1))
 claim(
-    "Largest difference of the loss, in float64: {worst:.0e}; of the centre: {center:.0e}.",
+    "Largest difference of the loss, in float64: {worst:.0e}; of the centre:"
+    " {center:.0e}.",
     worst < 1e-9 and np.abs(loss.center.numpy() - center).max() < 1e-12,
     worst=worst,
     center=np.abs(loss.center.numpy() - center).max(),
@@ -493,21 +562,31 @@ claim(
 
 # %% tags=["skip"]
 generator = torch.Generator().manual_seed(0)
-scores = torch.randn(256, K, generator=generator) * 0.05 * torch.rand(K, generator=generator)
-scores += 0.04 * torch.randn(K, generator=generator)  # some prototypes are liked by all
+scores = (
+    torch.randn(256, K, generator=generator)
+    * 0.05
+    * torch.rand(K, generator=generator)
+)
+scores += 0.04 * torch.randn(
+    K, generator=generator
+)  # some prototypes are liked by all
 used = {
     "softmax": (scores / 0.04).softmax(1),
     "centred": ((scores - scores.mean(0)) / 0.04).softmax(1),
     "Sinkhorn–Knopp": sinkhorn_knopp(scores, 0.04, iterations=3),
 }
-ratio = {name: (p.sum(0).max() / p.sum(0).min()).item() for name, p in used.items()}
-shifted = sinkhorn_knopp(scores + torch.randn(K, generator=generator), 0.04, iterations=3)
+ratio = {
+    name: (p.sum(0).max() / p.sum(0).min()).item() for name, p in used.items()
+}
+shifted = sinkhorn_knopp(
+    scores + torch.randn(K, generator=generator), 0.04, iterations=3
+)
 claim(
-    "The most used prototype gets {softmax:.0f} times as much as the least used after a softmax, "
-    "{centred:.1f} times after centring, {sinkhorn:.3f} times after three rounds of "
-    "Sinkhorn–Knopp. "
-    "And a centre would change nothing there: adding a constant to each prototype's score moves no "
-    "entry by more than {moved:.0e}.",
+    "The most used prototype gets {softmax:.0f} times as much as the least"
+    " used after a softmax, {centred:.1f} times after centring, {sinkhorn:.3f}"
+    " times after three rounds of Sinkhorn–Knopp. And a centre would change"
+    " nothing there: adding a constant to each prototype's score moves no"
+    " entry by more than {moved:.0e}.",
     ratio["softmax"] > 20 > ratio["centred"] > 1.2 > ratio["Sinkhorn–Knopp"]
     and (shifted - used["Sinkhorn–Knopp"]).abs().max() < 1e-4,
     softmax=ratio["softmax"],
@@ -532,21 +611,25 @@ show_source(sinkhorn_knopp)
 # %% tags=["skip"]
 generator = torch.Generator().manual_seed(0)
 mask = torch.zeros(2, 16, dtype=torch.bool)
-mask[0, :1], mask[1, :8] = True, True  # one patch of the first image, eight of the second
+mask[0, :1], mask[1, :8] = (
+    True,
+    True,
+)  # one patch of the first image, eight of the second
 criterion = iBOTLoss(K)
 guess = torch.randn(9, K, generator=generator).requires_grad_()
 criterion(guess, torch.randn(9, K, generator=generator), mask).backward()
 pull = guess.grad.norm(dim=1)
 claim(
-    "The one hidden patch of the first image pulls {ratio:.1f} times as hard as one of the "
-    "eight of "
-    "the second, on average.",
+    "The one hidden patch of the first image pulls {ratio:.1f} times as hard"
+    " as one of the eight of the second, on average.",
     6 < pull[0] / pull[1:].mean() < 10,
     ratio=(pull[0] / pull[1:].mean()).item(),
 )
 
 # %% mystnb={"figure": {"caption": "Which patches iBOT hides (dark), for eight views: half of the views keep all patches, the others lose from a tenth to a half of them, in blobs. The number over a batch is always the same, so that shapes do not change from step to step.", "name": "fig-ibot-masks"}, "image": {"alt": "Eight squares of 14 by 14 patches. Four are light throughout, in four one or more connected dark areas cover a growing share."}} tags=["hide-input"]
-masks = blob_masks(8, (14, 14), torch.Generator().manual_seed(4)).view(8, 14, 14)
+masks = blob_masks(8, (14, 14), torch.Generator().manual_seed(4)).view(
+    8, 14, 14
+)
 fig, axes = plt.subplots(1, 8, figsize=(9, 1.3))
 for ax, m in zip(axes, masks, strict=True):
     ax.imshow(m, cmap="Greys", vmin=0, vmax=1.3)
@@ -563,21 +646,30 @@ plt.show()
 def spread(model):
     """k-NN accuracy on validation, and the mean distance of a feature from its nearest "
     "neighbour."""
-    train_features, validation = (features(model.teacher["encoder"], s) for s in data[:2])
+    train_features, validation = (
+        features(model.teacher["encoder"], s) for s in data[:2]
+    )
     x = F.normalize(validation.x, dim=1)
     nearest = (x @ x.T).fill_diagonal_(-1).max(1).values  # cosine
-    return knn_accuracy(train_features, validation), (2 - 2 * nearest).clamp(min=0).sqrt().mean()
+    return (
+        knn_accuracy(train_features, validation),
+        (2 - 2 * nearest).clamp(min=0).sqrt().mean(),
+    )
 
 
-without = torch.tensor([spread(runs["centering", 0.03, seed].model) for seed in (0, 1, 2)])
+without = torch.tensor(
+    [spread(runs["centering", 0.03, seed].model) for seed in (0, 1, 2)]
+)
 with_koleo = torch.tensor(
-    [spread(collapse_run("centering", 0.03, seed, koleo_weight=0.1).model) for seed in (0, 1, 2)]
+    [
+        spread(collapse_run("centering", 0.03, seed, koleo_weight=0.1).model)
+        for seed in (0, 1, 2)
+    ]
 )
 claim(
-    "With KoLeo at DINOv2's weight of 0.1 the nearest neighbour of a feature lies {far:.2f} "
-    "away in "
-    "place of {near:.2f} (mean of 3 seeds, 100 steps), and k-NN on validation images rises from "
-    "{knn:.3f} to {knn_koleo:.3f}.",
+    "With KoLeo at DINOv2's weight of 0.1 the nearest neighbour of a feature"
+    " lies {far:.2f} away in place of {near:.2f} (mean of 3 seeds, 100 steps),"
+    " and k-NN on validation images rises from {knn:.3f} to {knn_koleo:.3f}.",
     bool((with_koleo[:, 1] > without[:, 1]).all())
     and with_koleo[:, 0].mean() > without[:, 0].mean() + 0.03,
     far=with_koleo[:, 1].mean().item(),
@@ -591,11 +683,13 @@ claim(
 # teacher becomes an ever longer average:
 
 # %% tags=["skip"]
-half_life = [-math.log(2) / math.log(momentum_schedule(share, 100)) for share in (0, 50, 90)]
+half_life = [
+    -math.log(2) / math.log(momentum_schedule(share, 100))
+    for share in (0, 50, 90)
+]
 claim(
-    "At the start half of a teacher is replaced in {a:.0f} steps, half-way through training "
-    "in {b:.0f}, "
-    "after 90 % of it in {c:.0f}.",
+    "At the start half of a teacher is replaced in {a:.0f} steps, half-way"
+    " through training in {b:.0f}, after 90 % of it in {c:.0f}.",
     half_life[0] < 200 < half_life[1] < 400 < 5000 < half_life[2],
     a=half_life[0],
     b=half_life[1],
@@ -619,8 +713,12 @@ show_source(DINO.forward)
 # 3. **Weights of the EMA in float32.** In bfloat16 an update of 0.4 % is rounded away:
 
 # %% tags=["skip"]
-frozen, moving = (nn.Linear(64, 64).to(dtype) for dtype in (torch.bfloat16, torch.float32))
-target = {dtype: copy.deepcopy(m) for dtype, m in (("bf16", frozen), ("f32", moving))}
+frozen, moving = (
+    nn.Linear(64, 64).to(dtype) for dtype in (torch.bfloat16, torch.float32)
+)
+target = {
+    dtype: copy.deepcopy(m) for dtype, m in (("bf16", frozen), ("f32", moving))
+}
 for m in target.values():
     nn.init.normal_(m.weight, generator=torch.Generator().manual_seed(0))
 start = [m.weight.detach().clone() for m in (frozen, moving)]
@@ -632,9 +730,8 @@ way = [
     for m, s, t in zip((frozen, moving), start, target.values(), strict=True)
 ]
 claim(
-    "After 1,000 updates with m = 0.999 the float32 teacher has gone {f32:.0%} of its way (1 "
-    "− m¹⁰⁰⁰), "
-    "the bfloat16 teacher {bf16:.0%}.",
+    "After 1,000 updates with m = 0.999 the float32 teacher has gone {f32:.0%}"
+    " of its way (1 − m¹⁰⁰⁰), the bfloat16 teacher {bf16:.0%}.",
     abs(way[1] - (1 - 0.999**1000)) < 0.01 and way[0] < 0.5,
     f32=way[1],
     bf16=way[0],
@@ -671,8 +768,14 @@ claim(
 SEEDS = (0, 1, 2)
 FRACTIONS = (0.01, 0.1, 1.0)
 teachers = {
-    seed: train(make(seed, centering="centering", teacher_temp=0.03), 500, 128, seed)
-    .teacher["encoder"]
+    seed: (
+        train(
+            make(seed, centering="centering", teacher_temp=0.03),
+            500,
+            128,
+            seed,
+        ).teacher["encoder"]
+    )
     for seed in SEEDS
 }
 
@@ -681,7 +784,9 @@ teachers = {
 def supervised(start, seed, fraction, augment=True):
     """Test accuracy of the encoder `start` and a linear layer, trained on a share of the labels."""
     split = label_subset(data.train, fraction, seed=seed)
-    net = nn.Sequential(copy.deepcopy(start).requires_grad_(True), nn.Linear(96, 10))
+    net = nn.Sequential(
+        copy.deepcopy(start).requires_grad_(True), nn.Linear(96, 10)
+    )
     nn.init.zeros_(net[1].weight)
     nn.init.zeros_(net[1].bias)
 
@@ -692,9 +797,13 @@ def supervised(start, seed, fraction, augment=True):
         return F.cross_entropy(net(images), split.y[indices])
 
     n = len(split.y)
-    pretrain(net, loss, n, steps=250, batch_size=min(64, n), lr=0.01, seed=seed)
+    pretrain(
+        net, loss, n, steps=250, batch_size=min(64, n), lr=0.01, seed=seed
+    )
     with torch.no_grad():
-        return (net(data.test.x).argmax(1) == data.test.y).double().mean().item()
+        return (
+            (net(data.test.x).argmax(1) == data.test.y).double().mean().item()
+        )
 
 
 def probe(function, seed, fraction):
@@ -716,10 +825,15 @@ contestants = {
     "DINO, fine-tuned": lambda seed, f: supervised(teachers[seed], seed, f),
 }
 result = {
-    name: 100 * torch.tensor([[run(seed, f) for seed in SEEDS] for f in FRACTIONS])
+    name: (
+        100
+        * torch.tensor([[run(seed, f) for seed in SEEDS] for f in FRACTIONS])
+    )
     for name, run in contestants.items()
 }  # (fractions, seeds)
-plain = 100 * torch.tensor([supervised(encoder(seed), seed, 1.0, augment=False) for seed in SEEDS])
+plain = 100 * torch.tensor(
+    [supervised(encoder(seed), seed, 1.0, augment=False) for seed in SEEDS]
+)
 counts = [len(label_subset(data.train, f, seed=0).y) for f in FRACTIONS]
 
 # %% mystnb={"figure": {"caption": "Test accuracy over the number of labels, mean and range of 3 seeds. The features of the line \"DINO\" were learned without labels; only a linear layer was fitted on them.", "name": "fig-dino-labels"}, "image": {"alt": "Five lines of accuracy over the number of labels. Pixels and the untrained encoder stay lowest. DINO and training from scratch lie well above them, close together; fine-tuned DINO lies highest."}} tags=["hide-input"]
@@ -736,7 +850,9 @@ for name, (color, style) in STYLES.items():
     low, high = r.mean(1) - r.min(1).values, r.max(1).values - r.mean(1)
     look = {"color": color, "ls": style, "marker": "o", "capsize": 3}
     ax.errorbar(counts, r.mean(1), [low, high], label=name, **look)
-ax.set(xscale="log", xlabel="labels", ylabel="test accuracy (%)", ylim=(0, 100))
+ax.set(
+    xscale="log", xlabel="labels", ylabel="test accuracy (%)", ylim=(0, 100)
+)
 ax.set_xticks(counts, counts)
 ax.minorticks_off()
 ax.legend(frameon=False, fontsize=8)
@@ -750,7 +866,8 @@ rows = "\n".join(
     for name in contestants
 )
 say(
-    "| test accuracy (%) | {a} labels | {b} labels | {c} labels |\n|---|---|---|---|\n"
+    "| test accuracy (%) | {a} labels | {b} labels | {c} labels"
+    " |\n|---|---|---|---|\n"
     + rows
     + "\n\nMean ± standard deviation over 3 seeds.",
     a=counts[0],
@@ -761,10 +878,10 @@ say(
 # %% tags=["hide-input"]
 mean = {name: r.mean(1) for name, r in result.items()}
 claim(
-    "With every number of labels DINO's features beat pixels and the untrained encoder: with "
-    "{few} labels "
-    "{dino:.0f} % against {pixels:.0f} % and {random:.0f} %, with {some} {dino10:.0f} % against "
-    "{pixels10:.0f} % and {random10:.0f} %.",
+    "With every number of labels DINO's features beat pixels and the untrained"
+    " encoder: with {few} labels {dino:.0f} % against {pixels:.0f} % and"
+    " {random:.0f} %, with {some} {dino10:.0f} % against {pixels10:.0f} % and"
+    " {random10:.0f} %.",
     all(
         (mean["DINO"] > mean[name] + margin).all()
         for name, margin in (("pixels", 4), ("untrained encoder", 3))
@@ -789,11 +906,13 @@ by_neighbours = {
     ]
 }
 claim(
-    "By a vote of the 20 nearest of all training images, with no classifier fitted, the order is "
-    "another: DINO {dino:.1f} ± {std:.1f} %, pixels {pixels:.1f} %, the untrained encoder {random:.1f} "
-    "± {random_std:.1f} %. Among thousands of digits there is one that is written, and placed, alike: "
-    "its pixels are near.",
-    by_neighbours["pixels"].mean() > by_neighbours["untrained encoder"].mean() + 3,
+    "By a vote of the 20 nearest of all training images, with no classifier"
+    " fitted, the order is another: DINO {dino:.1f} ± {std:.1f} %, pixels"
+    " {pixels:.1f} %, the untrained encoder {random:.1f} ± {random_std:.1f} %."
+    " Among thousands of digits there is one that is written, and placed,"
+    " alike: its pixels are near.",
+    by_neighbours["pixels"].mean()
+    > by_neighbours["untrained encoder"].mean() + 3,
     dino=by_neighbours["DINO"].mean().item(),
     std=by_neighbours["DINO"].std().item(),
     pixels=by_neighbours["pixels"].mean().item(),
@@ -802,12 +921,13 @@ claim(
 )
 
 # %% tags=["hide-input"]
-gain = result["DINO, fine-tuned"] - result["from scratch"]  # same seed: same labels, same order
+gain = (
+    result["DINO, fine-tuned"] - result["from scratch"]
+)  # same seed: same labels, same order
 claim(
-    "As a start for training with {a} labels, DINO's weights beat random ones by {few:.1f} "
-    "points; with "
-    "{b} labels the difference is {some:.1f}, with all {all:.1f} (250 steps each; mean of the "
-    "differences, seed by seed).",
+    "As a start for training with {a} labels, DINO's weights beat random ones"
+    " by {few:.1f} points; with {b} labels the difference is {some:.1f}, with"
+    " all {all:.1f} (250 steps each; mean of the differences, seed by seed).",
     gain[0].mean() > 2 and gain.mean(1).min() > 0,
     few=gain[0].mean().item(),
     some=gain[1].mean().item(),
@@ -818,9 +938,9 @@ claim(
 
 # %% tags=["hide-input"]
 claim(
-    "And where it does not win: with all labels, training from scratch *without* "
-    "augmentation reaches "
-    "{plain:.0f} ± {std:.0f} % in as many steps, more than any line of the figure.",
+    "And where it does not win: with all labels, training from scratch"
+    " *without* augmentation reaches {plain:.0f} ± {std:.0f} % in as many"
+    " steps, more than any line of the figure.",
     plain.mean() > max(r[2].mean() for r in result.values()),
     plain=plain.mean().item(),
     std=plain.std().item(),

@@ -88,15 +88,22 @@ def show_images(rows, names, title=None, scale=0.95):
     """Rows of pictures (n, 3, H, W), each row with a name at its left."""
     n = len(rows[0])
     fig, axes = plt.subplots(
-        len(rows), n, figsize=(1.3 + scale * n, scale * len(rows) + 0.3), squeeze=False
+        len(rows),
+        n,
+        figsize=(1.3 + scale * n, scale * len(rows) + 0.3),
+        squeeze=False,
     )
     for line, images, name in zip(axes, rows, names, strict=True):
         for ax, image in zip(line, images, strict=True):
-            ax.imshow(image.permute(1, 2, 0).clamp(0, 1), interpolation="nearest")
+            ax.imshow(
+                image.permute(1, 2, 0).clamp(0, 1), interpolation="nearest"
+            )
             ax.set(xticks=[], yticks=[])
             for side in ax.spines.values():
                 side.set_visible(False)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        line[0].set_ylabel(
+            name, rotation=0, ha="right", va="center", fontsize=9
+        )
     fig.suptitle(title, fontsize=10)
     return fig
 
@@ -123,7 +130,10 @@ def hide(images, block, ratio, seed=0):
 def masked_and_filled(images, hidden):
     """The pictures with grey for what is hidden, and with the nearest pixels in its place."""
     masked = torch.where(hidden.bool(), torch.tensor(0.75), images)
-    filled = [fill_from_nearest(image, m[0]) for image, m in zip(images, hidden, strict=True)]
+    filled = [
+        fill_from_nearest(image, m[0])
+        for image, m in zip(images, hidden, strict=True)
+    ]
     return masked, torch.stack(filled)
 
 
@@ -141,12 +151,14 @@ plt.show()
 
 # %% tags=["hide-input"]
 spread = masked_l1(
-    pictures.mean((2, 3), keepdim=True).expand_as(pictures), pictures, hide(pictures, 2, 0.6)
+    pictures.mean((2, 3), keepdim=True).expand_as(pictures),
+    pictures,
+    hide(pictures, 2, 0.6),
 ).item()
 claim(
-    "Mean absolute error over hidden pixels, on a scale from 0 to 1: {small:.3f} for blocks of 2 "
-    "pixels, {large:.3f} for blocks of 16. Painting each picture in its mean colour has "
-    "{mean:.3f}.",
+    "Mean absolute error over hidden pixels, on a scale from 0 to 1:"
+    " {small:.3f} for blocks of 2 pixels, {large:.3f} for blocks of 16."
+    " Painting each picture in its mean colour has {mean:.3f}.",
     naive[2] < 0.6 * naive[16] and naive[2] < spread,
     small=naive[2],
     large=naive[16],
@@ -204,9 +216,16 @@ def draw_interpolation(mask_patch_size, mask_ratio):
     picture = pictures[1:2]
     hidden = hide(picture, mask_patch_size, mask_ratio)
     masked, filled = masked_and_filled(picture, hidden)
-    error = (filled - picture).abs().mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    error = (
+        (filled - picture).abs().mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    )
     fig, axes = plt.subplots(1, 4, figsize=(7, 2.1))
-    panels = [(picture, "picture"), (masked, "hidden"), (filled, "nearest pixel"), (error, "error")]
+    panels = [
+        (picture, "picture"),
+        (masked, "hidden"),
+        (filled, "nearest pixel"),
+        (error, "error"),
+    ]
     for ax, (image, name) in zip(axes, panels, strict=True):
         ax.imshow(image[0].permute(1, 2, 0), vmin=0, vmax=1)
         ax.set(xticks=[], yticks=[])
@@ -225,8 +244,9 @@ explore(
     initial={"mask_patch_size": 8, "mask_ratio": 0.6},
     name="What neighbours give away",
     alt=lambda mask_patch_size, mask_ratio: (
-        f"A picture, the same with {mask_ratio:.0%} hidden in blocks of {mask_patch_size} pixels, "
-        "the hidden pixels filled from the nearest visible ones, and the error of that."
+        f"A picture, the same with {mask_ratio:.0%} hidden in blocks of"
+        f" {mask_patch_size} pixels, the hidden pixels filled from the nearest"
+        " visible ones, and the error of that."
     ),
 )
 
@@ -244,17 +264,28 @@ for block, marker in zip(NAIVE_BLOCKS, "osD^", strict=True):
     x, y = zip(*(curve[block, ratio] for ratio in NAIVE_RATIOS), strict=True)
     ax.plot(x, y, marker, label=f"{block} px")
 ax.axhline(spread, color="0.6", ls=":", label="mean colour")
-ax.set(xlabel="AvgDist (pixels)", ylabel="mean absolute error", xscale="log", ylim=(0, None))
+ax.set(
+    xlabel="AvgDist (pixels)",
+    ylabel="mean absolute error",
+    xscale="log",
+    ylim=(0, None),
+)
 ax.set_xticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
-ax.legend(title="blocks of", frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+ax.legend(
+    title="blocks of",
+    frameon=False,
+    fontsize=8,
+    loc="center left",
+    bbox_to_anchor=(1, 0.5),
+)
 plt.show()
 
 # %% tags=["hide-input"]
 ranks = np.argsort(np.argsort(np.array(list(curve.values())), axis=0), axis=0)
 correlation = np.corrcoef(ranks.T)[0, 1]
 claim(
-    "Over the {n} masks, AvgDist and the error of the naive guess have a rank correlation of "
-    "{r:.2f}.",
+    "Over the {n} masks, AvgDist and the error of the naive guess have a rank"
+    " correlation of {r:.2f}.",
     correlation > 0.9,
     n=len(curve),
     r=correlation,
@@ -292,13 +323,21 @@ def make_encoder(seed):
 
 def train_simmim(seed, steps=350, **options):
     """A SimMIM trained on the unlabelled pictures, and its loss at each step."""
-    model = SimMIM(make_encoder(seed), 0.6, PATCH, generator=seeded(seed), **options)
+    model = SimMIM(
+        make_encoder(seed), 0.6, PATCH, generator=seeded(seed), **options
+    )
 
     def loss(indices, generator):
         return model(unlabelled[indices], generator=generator)[0]
 
     history = pretrain(
-        model, loss, len(unlabelled), steps=steps, batch_size=64, lr=6e-3, seed=seed
+        model,
+        loss,
+        len(unlabelled),
+        steps=steps,
+        batch_size=64,
+        lr=6e-3,
+        seed=seed,
     )
     return model, history
 
@@ -307,7 +346,9 @@ class Seeing(SimMIM):
     """The same with the hole: hidden in the loss, in full view of the encoder."""
 
     def forward(self, images, mask=None, generator=None):
-        mask = block_mask(len(images), self.encoder.grid, 1, self.mask_ratio, generator)
+        mask = block_mask(
+            len(images), self.encoder.grid, 1, self.mask_ratio, generator
+        )
         tokens = self.encoder.forward_features(images)[:, 1:]  # no mask
         prediction = unpatchify(self.head(tokens), PATCH, (SIZE, SIZE))
         hidden = pixel_mask(mask, PATCH, (SIZE, SIZE))
@@ -323,7 +364,9 @@ for seed in range(3):
 seeing = Seeing(make_encoder(0), 0.6, PATCH, generator=seeded(0))
 seeing_history = pretrain(
     seeing,
-    lambda indices, generator: seeing(unlabelled[indices], generator=generator)[0],
+    lambda indices, generator: seeing(
+        unlabelled[indices], generator=generator
+    )[0],
     len(unlabelled),
     steps=200,
     batch_size=64,
@@ -336,18 +379,22 @@ for history, label, color in [
     (histories[0], "hidden before the encoder", "tab:blue"),
     (seeing_history, "seen by the encoder", "tab:red"),
 ]:
-    smooth = np.convolve(np.array(history) * STD, np.ones(20) / 20, mode="valid")
+    smooth = np.convolve(
+        np.array(history) * STD, np.ones(20) / 20, mode="valid"
+    )
     ax.plot(np.arange(len(smooth)) + 20, smooth, color=color, label=label)
 ax.set(xlabel="step", ylabel="mean absolute error (of 1)", ylim=(0, None))
 ax.legend(frameon=False)
 plt.show()
 
 # %% tags=["hide-input"]
-hiding_end, seeing_end = (np.mean(h[150:200]) * STD for h in (histories[0], seeing_history))
+hiding_end, seeing_end = (
+    np.mean(h[150:200]) * STD for h in (histories[0], seeing_history)
+)
 claim(
-    "After 200 steps the encoder that sees everything has an error of {seeing:.3f}, the one that "
-    "must guess {hiding:.3f}. A lower loss, and a task of copying: each token has its own pixels "
-    "and needs no other.",
+    "After 200 steps the encoder that sees everything has an error of"
+    " {seeing:.3f}, the one that must guess {hiding:.3f}. A lower loss, and a"
+    " task of copying: each token has its own pixels and needs no other.",
     seeing_end < 0.6 * hiding_end,
     seeing=seeing_end,
     hiding=hiding_end,
@@ -381,7 +428,8 @@ plt.show()
 # %% tags=["hide-input"]
 best = {name: guess[values.argmin()] for name, values in expected.items()}
 claim(
-    "The best guess is {a:.1f} for the absolute and {s:.1f} for the squared error.",
+    "The best guess is {a:.1f} for the absolute and {s:.1f} for the squared"
+    " error.",
     best["absolute"] == 0 and abs(best["squared"] - 0.3) < 0.01,
     a=best["absolute"],
     s=best["squared"],
@@ -444,16 +492,22 @@ except TypeError as error:
 # **Single patches of 4 pixels, half of them.** In the paper's pictures of 192 pixels:
 
 # %% tags=["hide-input"]
-from scipy.ndimage import distance_transform_edt  # a fast way to the same distances
+from scipy.ndimage import (
+    distance_transform_edt,
+)  # a fast way to the same distances
 
 distances = {}
 for block, ratio in [(4, 0.5), (32, 0.6)]:
     grid = 192 // block, 192 // block
-    hidden = pixel_mask(block_mask(20, grid, 1, ratio, seeded(0)), block, (192, 192))[:, 0].numpy()
-    distances[block, ratio] = np.mean([distance_transform_edt(m)[m == 1].mean() for m in hidden])
+    hidden = pixel_mask(
+        block_mask(20, grid, 1, ratio, seeded(0)), block, (192, 192)
+    )[:, 0].numpy()
+    distances[block, ratio] = np.mean(
+        [distance_transform_edt(m)[m == 1].mean() for m in hidden]
+    )
 claim(
-    "The listing's mask has an AvgDist of {listing:.1f} pixels, the paper's {paper:.1f}: the mean over "
-    "20 masks each.",
+    "The listing's mask has an AvgDist of {listing:.1f} pixels, the paper's"
+    " {paper:.1f}: the mean over 20 masks each.",
     distances[4, 0.5] < 2.5 and distances[32, 0.6] > 3 * distances[4, 0.5],
     listing=distances[4, 0.5],
     paper=distances[32, 0.6],
@@ -491,8 +545,15 @@ for trial in range(10):
     total, count = 0.0, 0
     for b, n in np.argwhere(mask.numpy() == 1):
         row, column = PATCH * (n // 4), PATCH * (n % 4)
-        place = b, slice(None), slice(row, row + PATCH), slice(column, column + PATCH)
-        total += np.abs(prediction[place].numpy() - images[place].numpy()).sum()
+        place = (
+            b,
+            slice(None),
+            slice(row, row + PATCH),
+            slice(column, column + PATCH),
+        )
+        total += np.abs(
+            prediction[place].numpy() - images[place].numpy()
+        ).sum()
         count += 3 * PATCH**2
     worst = max(worst, abs(loss.item() - total / count))
 
@@ -500,15 +561,19 @@ model = simmim["pixels", 0]
 images = unlabelled[:32]
 mask = block_mask(32, (4, 4), 1, 0.6, seeded(0))
 hidden = pixel_mask(mask, PATCH, (SIZE, SIZE)).bool()
-other = torch.where(hidden, torch.randn(images.shape, generator=seeded(1)), images)
+other = torch.where(
+    hidden, torch.randn(images.shape, generator=seeded(1)), images
+)
 with torch.no_grad():
     loss, prediction, _ = model(images, mask)
     loss_other, prediction_other, _ = model(other, mask)
 claim(
-    "Over 10 random models the loss differs from the loops by at most {worst:.0e}. With other "
-    "hidden pixels the trained model's prediction is the same to the bit, and its loss goes from "
-    "{a:.2f} to {b:.2f}.",
-    worst < 1e-12 and torch.equal(prediction, prediction_other) and loss_other > loss,
+    "Over 10 random models the loss differs from the loops by at most"
+    " {worst:.0e}. With other hidden pixels the trained model's prediction is"
+    " the same to the bit, and its loss goes from {a:.2f} to {b:.2f}.",
+    worst < 1e-12
+    and torch.equal(prediction, prediction_other)
+    and loss_other > loss,
     worst=worst,
     a=loss.item(),
     b=loss_other.item(),
@@ -561,9 +626,12 @@ def differences_between_hidden(prediction):
 
 
 claim(
-    "Between the patches that are painted into one picture lies a mean distance of "
-    "{with_positions:.2f}; without positions it is {without:.2f}: one patch, painted many times.",
-    differences_between_hidden(without) < 1e-3 < differences_between_hidden(prediction),
+    "Between the patches that are painted into one picture lies a mean"
+    " distance of {with_positions:.2f}; without positions it is {without:.2f}:"
+    " one patch, painted many times.",
+    differences_between_hidden(without)
+    < 1e-3
+    < differences_between_hidden(prediction),
     with_positions=differences_between_hidden(prediction),
     without=differences_between_hidden(without),
 )
@@ -574,7 +642,9 @@ claim(
 # Pictures that the model has never seen. Move the ratio; it was trained at 0.6.
 
 # %% tags=["hide-input"]
-unseen = shapes(seed=0, n_train=1, n_validation=500, n_test=1, size=SIZE, max_turn=0.15)
+unseen = shapes(
+    seed=0, n_train=1, n_validation=500, n_test=1, size=SIZE, max_turn=0.15
+)
 unseen = unseen.validation.x
 
 
@@ -586,7 +656,9 @@ def paint(images, ratio, block):
     _, prediction, _ = simmim["pixels", 0](standardise(images), mask)
     painted = torch.where(hidden.bool(), prediction * STD + MEAN, images)
     masked, filled = masked_and_filled(images, hidden)
-    errors = [masked_l1(guess, images, hidden).item() for guess in (painted, filled)]
+    errors = [
+        masked_l1(guess, images, hidden).item() for guess in (painted, filled)
+    ]
     return masked, painted, filled, errors
 
 
@@ -595,7 +667,8 @@ def draw_reconstructions(mask_ratio, mask_patch_size):
     return show_images(
         [unseen[:7], *(row[:7] for row in rows)],
         ["picture", "hidden", "SimMIM", "nearest pixel"],
-        f"mean absolute error over 100 pictures: SimMIM {ours:.3f}, nearest pixel {nearest:.3f}",
+        f"mean absolute error over 100 pictures: SimMIM {ours:.3f}, nearest"
+        f" pixel {nearest:.3f}",
         scale=0.75,
     )
 
@@ -606,16 +679,17 @@ explore(
     initial={"mask_ratio": 0.6},
     name="Reconstructions under a mask",
     alt=lambda mask_ratio, mask_patch_size: (
-        f"Seven pictures; the same with {mask_ratio:.0%} hidden; painted by SimMIM; "
-        "filled from the nearest pixels."
+        f"Seven pictures; the same with {mask_ratio:.0%} hidden; painted by"
+        " SimMIM; filled from the nearest pixels."
     ),
 )
 
 # %% tags=["hide-input"]
 errors = {ratio: paint(unseen, ratio, PATCH)[-1] for ratio in (0.2, 0.6, 0.8)}
 claim(
-    "Over 500 unseen pictures, SimMIM's error is {a:.3f} with 20 % hidden, {b:.3f} with 60 % and "
-    "{c:.3f} with 80 %. The nearest pixel's is {d:.3f}, {e:.3f} and {f:.3f}.",
+    "Over 500 unseen pictures, SimMIM's error is {a:.3f} with 20 % hidden,"
+    " {b:.3f} with 60 % and {c:.3f} with 80 %. The nearest pixel's is {d:.3f},"
+    " {e:.3f} and {f:.3f}.",
     errors[0.6][0] < errors[0.6][1] and errors[0.8][0] < errors[0.8][1],
     a=errors[0.2][0],
     b=errors[0.6][0],
@@ -649,7 +723,13 @@ for seed in range(3):
 
 labelled = {
     label: shapes(
-        seed=0, n_train=2000, n_validation=500, n_test=1000, size=SIZE, label=label, max_turn=0.15
+        seed=0,
+        n_train=2000,
+        n_validation=500,
+        n_test=1000,
+        size=SIZE,
+        label=label,
+        max_turn=0.15,
     )
     for label in LABELS
 }
@@ -665,10 +745,14 @@ def read(encoder):
     """The frozen features: reading -> [train, validation, test], (N, D) each."""
     splits = [
         features(lambda x: encoder.forward_features(standardise(x)), split)
-        for split in labelled["shape"]  # the images are the same for all labels
+        for split in labelled[
+            "shape"
+        ]  # the images are the same for all labels
     ]
     return {
-        name: [reading(x.unflatten(1, (-1, encoder.embed_dim))) for x, _ in splits]
+        name: [
+            reading(x.unflatten(1, (-1, encoder.embed_dim))) for x, _ in splits
+        ]
         for name, reading in READINGS.items()
     }
 
@@ -677,8 +761,12 @@ def probe(by_reading, label, fraction, seed):
     """Test accuracy (%) of the reading that does best on validation."""
     probes = []
     for xs in by_reading.values():
-        parts = [Split(x, s.y) for x, s in zip(xs, labelled[label], strict=True)]
-        probes.append(linear_probe(label_subset(parts[0], fraction, seed), *parts[1:]))
+        parts = [
+            Split(x, s.y) for x, s in zip(xs, labelled[label], strict=True)
+        ]
+        probes.append(
+            linear_probe(label_subset(parts[0], fraction, seed), *parts[1:])
+        )
     return 100 * max(probes, key=lambda p: p.validation_accuracy).test_accuracy
 
 
@@ -686,12 +774,19 @@ pixels = {"pixels": [split.x.flatten(1) for split in labelled["shape"]]}
 read_by = {
     "pixels": [pixels] * 3,
     "random encoder": [read(make_encoder(seed)) for seed in range(3)],
-    "SimMIM, pixels": [read(simmim["pixels", seed].encoder) for seed in range(3)],
-    "SimMIM, normalised": [read(simmim["normalised", seed].encoder) for seed in range(3)],
+    "SimMIM, pixels": [
+        read(simmim["pixels", seed].encoder) for seed in range(3)
+    ],
+    "SimMIM, normalised": [
+        read(simmim["normalised", seed].encoder) for seed in range(3)
+    ],
 }
 accuracy = {  # (contestant, label, fraction) -> one value a seed
     (name, label, fraction): np.array(
-        [probe(by_reading, label, fraction, seed) for seed, by_reading in enumerate(seeds)]
+        [
+            probe(by_reading, label, fraction, seed)
+            for seed, by_reading in enumerate(seeds)
+        ]
     )
     for name, seeds in read_by.items()
     for label in LABELS
@@ -704,16 +799,38 @@ for ax, label in zip(axes, LABELS, strict=True):
     for name in read_by:
         values = np.array([accuracy[name, label, f] for f in FRACTIONS])
         ax.fill_between(
-            FRACTIONS, values.min(1), values.max(1), color=COLOR[name], alpha=0.2, lw=0
+            FRACTIONS,
+            values.min(1),
+            values.max(1),
+            color=COLOR[name],
+            alpha=0.2,
+            lw=0,
         )
-        ax.plot(FRACTIONS, values.mean(1), "o-", ms=4, color=COLOR[name], label=name)
-    ax.axhline(100 / len(set(labelled[label].train.y.tolist())), color="0.7", ls=":", lw=1)
-    ax.set(xscale="log", title=label, xlabel="share of labels (%)", ylim=(0, 100))
+        ax.plot(
+            FRACTIONS,
+            values.mean(1),
+            "o-",
+            ms=4,
+            color=COLOR[name],
+            label=name,
+        )
+    ax.axhline(
+        100 / len(set(labelled[label].train.y.tolist())),
+        color="0.7",
+        ls=":",
+        lw=1,
+    )
+    ax.set(
+        xscale="log", title=label, xlabel="share of labels (%)", ylim=(0, 100)
+    )
     ax.set_xticks(FRACTIONS, ["2", "10", "100"])
     ax.minorticks_off()
 axes[0].set_ylabel("test accuracy (%)")
 fig.legend(
-    *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False,
+    *axes[0].get_legend_handles_labels(),
+    loc="outside lower center",
+    ncols=4,
+    frameon=False,
     fontsize=8,
 )
 plt.show()
@@ -722,7 +839,8 @@ plt.show()
 rows = "\n".join(
     f"| {label} | {name} | "
     + " | ".join(
-        f"{accuracy[name, label, f].mean():.0f} ± {accuracy[name, label, f].std(ddof=1):.0f}"
+        f"{accuracy[name, label, f].mean():.0f} ±"
+        f" {accuracy[name, label, f].std(ddof=1):.0f}"
         for f in FRACTIONS
     )
     + " |"
@@ -730,7 +848,9 @@ rows = "\n".join(
     for name in read_by
 )
 say(
-    "| label | features | 2 % (40) | 10 % (200) | all (2,000) |\n|---|---|---|---|---|\n" + rows
+    "| label | features | 2 % (40) | 10 % (200) | all (2,000)"
+    " |\n|---|---|---|---|---|\n"
+    + rows
     + "\n\nTest accuracy (%), mean ± standard deviation over 3 seeds."
 )
 
@@ -742,11 +862,12 @@ def mean(name, label, fraction):
 
 
 claim(
-    "The texture: with 40 labels the normalised target gives {norm:.0f} %, random features "
-    "{random:.0f} %, pixels {pixels:.0f} %; it is ahead of random features at every share of "
-    "labels.",
+    "The texture: with 40 labels the normalised target gives {norm:.0f} %,"
+    " random features {random:.0f} %, pixels {pixels:.0f} %; it is ahead of"
+    " random features at every share of labels.",
     all(
-        mean("SimMIM, normalised", "texture", f) > mean("random encoder", "texture", f) + 4
+        mean("SimMIM, normalised", "texture", f)
+        > mean("random encoder", "texture", f) + 4
         for f in FRACTIONS
     ),
     norm=mean("SimMIM, normalised", "texture", 0.02),
@@ -756,12 +877,14 @@ claim(
 
 # %% tags=["hide-input"]
 claim(
-    "The hue: with 10 % of the labels SimMIM with pixels as its target gives {ours:.0f} %, random "
-    "features {random:.0f} %, pixels {pixels:.0f} %; with the normalised target it is {norm:.0f} "
-    "%, no better than random features. The shape: no contestant reaches 40 %, with any number of "
-    "labels.",
+    "The hue: with 10 % of the labels SimMIM with pixels as its target gives"
+    " {ours:.0f} %, random features {random:.0f} %, pixels {pixels:.0f} %;"
+    " with the normalised target it is {norm:.0f} %, no better than random"
+    " features. The shape: no contestant reaches 40 %, with any number of"
+    " labels.",
     mean("SimMIM, pixels", "hue", 0.1) > mean("random encoder", "hue", 0.1)
-    and mean("SimMIM, normalised", "hue", 0.1) < mean("random encoder", "hue", 0.1) + 4
+    and mean("SimMIM, normalised", "hue", 0.1)
+    < mean("random encoder", "hue", 0.1) + 4
     and max(mean(n, "shape", f) for n in read_by for f in FRACTIONS) < 40,
     ours=mean("SimMIM, pixels", "hue", 0.1),
     random=mean("random encoder", "hue", 0.1),
@@ -797,14 +920,23 @@ for contestant in ("random encoder", "SimMIM, normalised"):
         for seed, by_reading in enumerate(read_by[contestant]):
             train, _, test = (
                 Split(x, split.y)
-                for x, split in zip(by_reading["mean of patches"], labelled[label], strict=True)
+                for x, split in zip(
+                    by_reading["mean of patches"], labelled[label], strict=True
+                )
             )
-            neighbours.append(100 * knn_accuracy(label_subset(train, 0.1, seed), test))
+            neighbours.append(
+                100 * knn_accuracy(label_subset(train, 0.1, seed), test)
+            )
         values.append(np.mean(neighbours))
-        rows += f"\n| {label} | {contestant} | " + " | ".join(f"{v:.0f}" for v in values) + " |"
+        rows += (
+            f"\n| {label} | {contestant} | "
+            + " | ".join(f"{v:.0f}" for v in values)
+            + " |"
+        )
 say(
-    "| label | features | class token | mean of patches | all patches | k-NN |\n"
-    "|---|---|---|---|---|---|" + rows
+    "| label | features | class token | mean of patches | all patches | k-NN"
+    " |\n|---|---|---|---|---|---|"
+    + rows
     + "\n\nTest accuracy (%) with 10 % of the labels, mean of 3 seeds."
 )
 
@@ -843,7 +975,11 @@ def fine_tune(encoder, label, fraction, lr, seed, steps=100):
     pretrain(model, loss, len(y), steps=steps, batch_size=32, lr=lr, seed=seed)
     with torch.no_grad():
         return [
-            100 * (logits(standardise(s.x)).argmax(1) == s.y).double().mean().item()
+            100
+            * (logits(standardise(s.x)).argmax(1) == s.y)
+            .double()
+            .mean()
+            .item()
             for s in (validation, test)
         ]
 
@@ -855,35 +991,45 @@ for name, start in [
 ]:
     for fraction in FRACTIONS:
         trials = [
-            (*fine_tune(start(0), "texture", fraction, lr, 0), lr) for lr in (2e-3, 6e-3)
+            (*fine_tune(start(0), "texture", fraction, lr, 0), lr)
+            for lr in (2e-3, 6e-3)
         ]
         _, test, lr = max(trials)  # the best on validation
-        others = [fine_tune(start(seed), "texture", fraction, lr, seed)[1] for seed in (1, 2)]
+        others = [
+            fine_tune(start(seed), "texture", fraction, lr, seed)[1]
+            for seed in (1, 2)
+        ]
         tuned[name, fraction] = np.array([test, *others])
 
 # %% tags=["hide-input"]
 rows = "\n".join(
     f"| {name} | "
     + " | ".join(
-        f"{tuned[name, f].mean():.0f} ± {tuned[name, f].std(ddof=1):.0f}" for f in FRACTIONS
+        f"{tuned[name, f].mean():.0f} ± {tuned[name, f].std(ddof=1):.0f}"
+        for f in FRACTIONS
     )
     + " |"
     for name in ("from scratch", "fine-tuned")
 )
 say(
-    "| all weights trained on the labels | 2 % (40) | 10 % (200) | all (2,000) "
-    "|\n|---|---|---|---|\n"
+    "| all weights trained on the labels | 2 % (40) | 10 % (200) | all (2,000)"
+    " |\n|---|---|---|---|\n"
     + rows
-    + "\n\nTexture, test accuracy (%), 100 steps of 32, mean ± standard deviation over 3 seeds."
+    + "\n\nTexture, test accuracy (%), 100 steps of 32, mean ± standard"
+    " deviation over 3 seeds."
 )
 
 # %% tags=["hide-input"]
-few, many = ({n: tuned[n, f].mean() for n in ("fine-tuned", "from scratch")} for f in (0.02, 1.0))
+few, many = (
+    {n: tuned[n, f].mean() for n in ("fine-tuned", "from scratch")}
+    for f in (0.02, 1.0)
+)
 claim(
-    "With 40 labels the pre-trained start gives {a:.0f} % and the random one {b:.0f} % (a probe on"
-    " the frozen features had {probe:.0f} %). With all labels the advantage is gone: {c:.0f} % "
-    "against {d:.0f} %.",
-    few["fine-tuned"] > few["from scratch"] + 4 and many["fine-tuned"] < many["from scratch"] + 6,
+    "With 40 labels the pre-trained start gives {a:.0f} % and the random one"
+    " {b:.0f} % (a probe on the frozen features had {probe:.0f} %). With all"
+    " labels the advantage is gone: {c:.0f} % against {d:.0f} %.",
+    few["fine-tuned"] > few["from scratch"] + 4
+    and many["fine-tuned"] < many["from scratch"] + 6,
     a=few["fine-tuned"],
     b=few["from scratch"],
     probe=mean("SimMIM, normalised", "texture", 0.02),
@@ -905,7 +1051,9 @@ claim(
 # the ratio. An encoder of visible patches only, as in a masked autoencoder, reads $(1-r)N$.
 
 # %% tags=["skip"]
-timed = VisionTransformer(64, 8, 3, embed_dim=96, depth=4, num_heads=3, generator=seeded(0))
+timed = VisionTransformer(
+    64, 8, 3, embed_dim=96, depth=4, num_heads=3, generator=seeded(0)
+)
 batch = pictures.repeat(2, 1, 1, 1)
 
 
@@ -935,12 +1083,17 @@ RATIOS = [0.25, 0.5, 0.75, 0.9]
 seconds(with_mask_tokens(0.5))  # warm up
 cost = {
     name: np.array([1000 * seconds(make(ratio)) for ratio in RATIOS])
-    for name, make in [("mask tokens", with_mask_tokens), ("visible patches only", visible_only)]
+    for name, make in [
+        ("mask tokens", with_mask_tokens),
+        ("visible patches only", visible_only),
+    ]
 }
 
 # %% mystnb={"figure": {"caption": "Time of a forward and backward pass of one encoder against the mask ratio, batch of 16, one CPU thread. With mask tokens it does not depend on the ratio.", "name": "fig-simmim-cost"}, "image": {"alt": "Two lines of milliseconds over the mask ratio: the one with mask tokens is flat, the one of visible patches only falls to a fraction of it."}} tags=["hide-input", "skip"]
 fig, ax = plt.subplots(figsize=(5.5, 2.6))
-for (name, values), color in zip(cost.items(), ("tab:blue", "tab:orange"), strict=True):
+for (name, values), color in zip(
+    cost.items(), ("tab:blue", "tab:orange"), strict=True
+):
     ax.plot(RATIOS, values, "o-", color=color, label=name)
 ax.set(xlabel="mask ratio", ylabel="time (ms)", ylim=(0, None))
 ax.legend(frameon=False)
@@ -948,8 +1101,8 @@ plt.show()
 
 # %% tags=["hide-input"]
 claim(
-    "At a ratio of 0.9 a pass with mask tokens takes {a:.0f} ms, one over visible patches only "
-    "{b:.0f} ms.",
+    "At a ratio of 0.9 a pass with mask tokens takes {a:.0f} ms, one over"
+    " visible patches only {b:.0f} ms.",
     cost["visible patches only"][-1] < 0.6 * cost["mask tokens"][-1],
     a=cost["mask tokens"][-1],
     b=cost["visible patches only"][-1],

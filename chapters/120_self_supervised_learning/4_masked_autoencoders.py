@@ -126,9 +126,10 @@ plt.show()
 # %% tags=["hide-input"]
 full, quarter = (transformer_flops(1 + n, 768, 12) for n in (196, 49))
 claim(
-    "Whoever can guess the rest has understood something of pictures. And it is cheap: the blocks "
-    "of a ViT-B need {full:.1f} billion operations for an image of 196 patches, and {quarter:.1f} "
-    "billion for the 49 that are left when three quarters are hidden: {ratio:.1f} times less.",
+    "Whoever can guess the rest has understood something of pictures. And it"
+    " is cheap: the blocks of a ViT-B need {full:.1f} billion operations for"
+    " an image of 196 patches, and {quarter:.1f} billion for the 49 that are"
+    " left when three quarters are hidden: {ratio:.1f} times less.",
     4 < full / quarter < 4.5,
     full=full / 1e9,
     quarter=quarter / 1e9,
@@ -201,7 +202,9 @@ except RuntimeError as error:
 
 # %% tags=["nbval-check-output"]
 black_and_white = torch.stack([torch.zeros(3, 64, 64), torch.ones(3, 64, 64)])
-pool = patchify(black_and_white, 8).flatten(0, 1)  # (B · N, p·p·C), as in the listing
+pool = patchify(black_and_white, 8).flatten(
+    0, 1
+)  # (B · N, p·p·C), as in the listing
 order = torch.randperm(128, generator=torch.Generator().manual_seed(3))
 mask = torch.ones(128)
 mask[order[:32]] = 0  # a quarter of the pool stays visible
@@ -227,7 +230,14 @@ def small_model(seed=0, mask_ratio=0.75, **kwargs):
     """The model of this section: a narrow encoder, and a decoder of one block."""
     generator = torch.Generator().manual_seed(seed)
     encoder = VisionTransformer(
-        SIZE, PATCH, 3, 32, depth=2, num_heads=2, mlp_ratio=2, generator=generator
+        SIZE,
+        PATCH,
+        3,
+        32,
+        depth=2,
+        num_heads=2,
+        mlp_ratio=2,
+        generator=generator,
     )
     sizes = {"decoder_dim": 24, "decoder_depth": 1, "decoder_heads": 2}
     return MaskedAutoencoder(
@@ -247,8 +257,8 @@ with_positions = spread(prediction, mask)
 model.decoder_positions.zero_()
 _, prediction, mask = model(pictures)
 claim(
-    "Without positions in the decoder all hidden patches are painted alike, to {without:.0e}; with "
-    "them they differ by up to {with_positions:.1f}.",
+    "Without positions in the decoder all hidden patches are painted alike, to"
+    " {without:.0e}; with them they differ by up to {with_positions:.1f}.",
     spread(prediction, mask) < 1e-5 < 0.1 < with_positions,
     without=spread(prediction, mask),
     with_positions=with_positions,
@@ -321,12 +331,16 @@ for seed in range(5):
     ):
         model.zero_grad()
         loss.backward()
-        grads = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+        grads = [
+            p.grad.flatten() for p in model.parameters() if p.grad is not None
+        ]
         results.append(torch.cat([loss.detach()[None], *grads]))
-    worst = max(worst, *((r - results[0]).abs().max().item() for r in results[1:]))
+    worst = max(
+        worst, *((r - results[0]).abs().max().item() for r in results[1:])
+    )
 claim(
-    "Over 5 models, mask ratios and targets, the largest difference of a loss or a gradient "
-    "between the loop and the two fast forms is {worst:.0e}.",
+    "Over 5 models, mask ratios and targets, the largest difference of a loss"
+    " or a gradient between the loop and the two fast forms is {worst:.0e}.",
     worst < 1e-9,
     worst=worst,
 )
@@ -380,8 +394,9 @@ fixed = glorot * 0.02 / glorot.std()
 position = model.encoder.position_table.std()
 narrow, suited = ((patches @ w.T).std() / position for w in (fixed, glorot))
 claim(
-    "The content of a patch, embedded by weights with a standard deviation of 0.02, has "
-    "{narrow:.0%} of the size of its position embedding; by Glorot's {suited:.0%}.",
+    "The content of a patch, embedded by weights with a standard deviation of"
+    " 0.02, has {narrow:.0%} of the size of its position embedding; by"
+    " Glorot's {suited:.0%}.",
     suited > 5 * narrow,
     narrow=narrow.item(),
     suited=suited.item(),
@@ -415,23 +430,29 @@ batch = torch.rand(16, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 predicted_flops, predicted_bytes, seconds, kept = [], [], [], []
 for ratio in COST_RATIOS:
     generator = torch.Generator().manual_seed(0)
-    encoder = VisionTransformer(64, 8, 3, 96, 4, 3, generator=generator)  # N = 64
+    encoder = VisionTransformer(
+        64, 8, 3, 96, 4, 3, generator=generator
+    )  # N = 64
     model = MaskedAutoencoder(encoder, 48, 1, 3, ratio, generator=generator)
     predicted_flops.append(3 * len(batch) * masked_autoencoder_flops(model))
     visible = int(64 * (1 - ratio))
-    numbers = transformer_activations(1 + visible, 96, 4) + transformer_activations(
-        65, 48, 1
-    )
+    numbers = transformer_activations(
+        1 + visible, 96, 4
+    ) + transformer_activations(65, 48, 1)
     predicted_bytes.append(4 * len(batch) * numbers)
     kept.append(saved_bytes(lambda: model.training_loss(batch), model))
-    step = training_step(lambda: model.training_loss(batch), model.parameters())
+    step = training_step(
+        lambda: model.training_loss(batch), model.parameters()
+    )
     seconds.append(measure_step(step, torch.device("cpu"), repeats=7).seconds)
 
 # %% mystnb={"figure": {"caption": "Cost of one training step against the mask ratio: predicted by counting (lines) and measured (dots). Left: time, where the line is the count of operations, scaled to the first dot. Right: memory that the forward pass keeps for the backward pass, not scaled. At high ratios the time lies above its line: small tensors have costs that no product causes.", "name": "fig-mae-cost"}, "image": {"alt": "Two plots over mask ratios from 0.05 to 0.9. Time and memory of a step fall nearly linearly to less than half; the measured dots lie near the predicted lines."}} tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2)
 per_operation = seconds[0] / predicted_flops[0]
 left.plot(
-    COST_RATIOS, [1000 * per_operation * f for f in predicted_flops], label="predicted"
+    COST_RATIOS,
+    [1000 * per_operation * f for f in predicted_flops],
+    label="predicted",
 )
 left.plot(COST_RATIOS, [1000 * s for s in seconds], "o", label="measured")
 left.set(xlabel="mask ratio", ylabel="CPU time of a step (ms)", ylim=(0, None))
@@ -444,11 +465,15 @@ plt.show()
 # %% tags=["hide-input"]
 at = COST_RATIOS.index(0.75)
 claim(
-    "From ratio 0.05 to 0.75 a step becomes {time:.1f} times faster; the count of operations says "
-    "{flops:.1f}. It keeps {memory:.1f} times less memory, and the count of numbers says "
-    "{numbers:.1f}.",
-    seconds[0] / seconds[at] > 1.3  # times vary with what else the machine does
-    and abs(kept[0] / kept[at] / (predicted_bytes[0] / predicted_bytes[at]) - 1) < 0.2,
+    "From ratio 0.05 to 0.75 a step becomes {time:.1f} times faster; the count"
+    " of operations says {flops:.1f}. It keeps {memory:.1f} times less memory,"
+    " and the count of numbers says {numbers:.1f}.",
+    seconds[0] / seconds[at]
+    > 1.3  # times vary with what else the machine does
+    and abs(
+        kept[0] / kept[at] / (predicted_bytes[0] / predicted_bytes[at]) - 1
+    )
+    < 0.2,
     time=seconds[0] / seconds[at],
     flops=predicted_flops[0] / predicted_flops[at],
     memory=kept[0] / kept[at],
@@ -488,7 +513,9 @@ def pretrained(seed, mask_ratio, **kwargs):
     begin = time.process_time()
     losses = pretrain(
         model,
-        lambda index, generator: model.training_loss(x[index], generator=generator),
+        lambda index, generator: model.training_loss(
+            x[index], generator=generator
+        ),
         len(x),
         steps=STEPS,
         batch_size=32,
@@ -498,7 +525,11 @@ def pretrained(seed, mask_ratio, **kwargs):
     return model, losses, time.process_time() - begin
 
 
-runs = {(ratio, seed): pretrained(seed, ratio) for ratio in RATIOS for seed in SEEDS}
+runs = {
+    (ratio, seed): pretrained(seed, ratio)
+    for ratio in RATIOS
+    for seed in SEEDS
+}
 
 # %% mystnb={"figure": {"caption": "Loss of the masked autoencoder in training, mean of 3 seeds, smoothed over 20 steps. It falls in stages: first it learns that patches of one colour have the target 0, later how patterns go on. At ratio 0.9 it stays highest.", "name": "fig-mae-loss"}, "image": {"alt": "Four curves of the loss over 250 steps, for mask ratios 0.25, 0.5, 0.75 and 0.9. All fall from above 1 to about 0.6; the curve for 0.9 stays highest."}} tags=["hide-input"]
 fig, ax = plt.subplots()
@@ -516,7 +547,9 @@ def readings(encoder):
     """Three ways to read features off an encoder: {name: [train, validation, test]}."""
     read = {"class token": [], "mean": [], "all patches": []}
     for split in data["texture"]:
-        x, y = features(lambda x: encoder.forward_features(standardised(x)), split)
+        x, y = features(
+            lambda x: encoder.forward_features(standardised(x)), split
+        )
         tokens = x.unflatten(1, (37, 32))  # class token first
         read["class token"].append(Split(tokens[:, 0], y))
         read["mean"].append(Split(tokens[:, 1:].mean(1), y))
@@ -534,7 +567,10 @@ def probe(read, seed):
     """Test accuracies of probe and k-NN, on the reading that validates best, and its name."""
     result = {}
     for label, fraction in ((lb, fr) for lb in data for fr in FRACTIONS):
-        splits = {n: labelled(parts, label, fraction, seed) for n, parts in read.items()}
+        splits = {
+            n: labelled(parts, label, fraction, seed)
+            for n, parts in read.items()
+        }
         probes = {
             n: linear_probe(*parts, decays=(0.01, 1.0, 100.0))
             for n, parts in splits.items()
@@ -548,7 +584,9 @@ def probe(read, seed):
 
 trained = {key: readings(run[0].encoder) for key, run in runs.items()}
 untrained = [readings(small_model(100 + seed).encoder) for seed in SEEDS]
-pixels = {"pixels": [Split(split.x.flatten(1), split.y) for split in data["texture"]]}
+pixels = {
+    "pixels": [Split(split.x.flatten(1), split.y) for split in data["texture"]]
+}
 contestants = {
     "pixels": [probe(pixels, seed) for seed in SEEDS],
     "random encoder": [probe(untrained[seed], seed) for seed in SEEDS],
@@ -575,7 +613,9 @@ def from_scratch(label, fraction, seed):
 
     pretrain(
         nn.ModuleList([encoder, head]),
-        lambda index, _: F.cross_entropy(logits(images[index]), train.y[index]),
+        lambda index, _: F.cross_entropy(
+            logits(images[index]), train.y[index]
+        ),
         len(images),
         steps=STEPS,
         batch_size=min(32, len(images)),
@@ -584,7 +624,12 @@ def from_scratch(label, fraction, seed):
     )
     test = data[label].test
     with torch.no_grad():
-        return (logits(standardised(test.x)).argmax(1) == test.y).double().mean().item()
+        return (
+            (logits(standardised(test.x)).argmax(1) == test.y)
+            .double()
+            .mean()
+            .item()
+        )
 
 
 scratch = {
@@ -598,7 +643,9 @@ def accuracies(name, label, fraction, which=0):
     """Test accuracies of a contestant, one a seed: of the probe (0) or of k-NN (1)."""
     if name == "supervised":
         return torch.tensor(scratch[fraction])
-    return torch.tensor([run[label, fraction][which] for run in contestants[name]])
+    return torch.tensor(
+        [run[label, fraction][which] for run in contestants[name]]
+    )
 
 
 def cell(values):
@@ -607,7 +654,11 @@ def cell(values):
 
 def row(name, label, which):
     cells = [cell(accuracies(name, label, f, which)) for f in FRACTIONS]
-    how = ("linear probe", "k-NN")[which] if name != "supervised" else "from scratch"
+    how = (
+        ("linear probe", "k-NN")[which]
+        if name != "supervised"
+        else "from scratch"
+    )
     return f"| {label} | {name} | {how} | " + " | ".join(cells) + " |"
 
 
@@ -619,10 +670,11 @@ table = [
 ]
 table.insert(3, row("supervised", "texture", 0))
 say(
-    "| question | features | reading | 1 % of labels | 10 % | 100 % |\n|---|---|---|---|---|---|\n"
+    "| question | features | reading | 1 % of labels | 10 % | 100 %"
+    " |\n|---|---|---|---|---|---|\n"
     + "\n".join(table)
-    + "\n\nTest accuracy (%), mean ± standard deviation over {n} seeds. Guessing gives 25 for the "
-    "texture, 17 for the hue.",
+    + "\n\nTest accuracy (%), mean ± standard deviation over {n} seeds."
+    " Guessing gives 25 for the texture, 17 for the hue.",
     n=len(SEEDS),
 )
 
@@ -632,10 +684,12 @@ few = {
     for n in [*contestants, "supervised"]
 }
 claim(
-    "With 1 % of the labels, {images} pictures, the MAE's features name the texture best: "
-    "{mae:.0%}, against {scratch:.0%} for supervised training from scratch, {random:.0%} for a "
-    "random encoder and {pixels:.0%} for pixels.",
-    few["MAE"] > max(few["supervised"], few["random encoder"], few["pixels"]) + 0.02,
+    "With 1 % of the labels, {images} pictures, the MAE's features name the"
+    " texture best: {mae:.0%}, against {scratch:.0%} for supervised training"
+    " from scratch, {random:.0%} for a random encoder and {pixels:.0%} for"
+    " pixels.",
+    few["MAE"]
+    > max(few["supervised"], few["random encoder"], few["pixels"]) + 0.02,
     images=len(label_subset(data["texture"].train, 0.01).y),
     mae=few["MAE"],
     scratch=few["supervised"],
@@ -648,9 +702,9 @@ tenth_scratch, tenth_mae, all_scratch, all_mae = (
     for name in ("supervised", "MAE")
 )
 claim(
-    "With 10 % it is the other way round, {a:.0%} from scratch and {b:.0%} for the probe on the "
-    "MAE, and with all labels too, {c:.0%} and {d:.0%}. So short a pre-training replaces labels "
-    "only where there are hardly any.",
+    "With 10 % it is the other way round, {a:.0%} from scratch and {b:.0%} for"
+    " the probe on the MAE, and with all labels too, {c:.0%} and {d:.0%}. So"
+    " short a pre-training replaces labels only where there are hardly any.",
     tenth_scratch > tenth_mae + 0.03 and all_scratch > all_mae + 0.03,
     a=tenth_scratch,
     b=tenth_mae,
@@ -660,11 +714,11 @@ claim(
 
 # %% tags=["hide-input"]
 say(
-    "And the hue? With 1 % of the labels a probe on the pixels themselves gives {pixels:.0%} and "
-    "one on the MAE {mae:.0%}: a colour can be read off pixels by a linear map, and few labels do "
-    "not suffice for more. With all labels it is {pixels_all:.0%} for the pixels, "
-    "{random_all:.0%} for the "
-    "random encoder and {mae_all:.0%} for the MAE.",
+    "And the hue? With 1 % of the labels a probe on the pixels themselves"
+    " gives {pixels:.0%} and one on the MAE {mae:.0%}: a colour can be read"
+    " off pixels by a linear map, and few labels do not suffice for more. With"
+    " all labels it is {pixels_all:.0%} for the pixels, {random_all:.0%} for"
+    " the random encoder and {mae_all:.0%} for the MAE.",
     pixels=accuracies("pixels", "hue", 0.01).mean().item(),
     mae=accuracies("MAE", "hue", 0.01).mean().item(),
     pixels_all=accuracies("pixels", "hue", 1.0).mean().item(),
@@ -689,9 +743,10 @@ say(
         + " |"
         for label in data
     )
-    + "\n\nThe reading that validated best, for each of the three seeds. A hue belongs to a place, "
-    "which the patches in a row keep and their mean loses. The class token is asked for nothing "
-    "by the loss; that it comes to hold a summary of the pattern is a by-product of the attention."
+    + "\n\nThe reading that validated best, for each of the three seeds. A hue"
+    " belongs to a place, which the patches in a row keep and their mean"
+    " loses. The class token is asked for nothing by the loss; that it comes"
+    " to hold a summary of the pattern is a by-product of the attention."
 )
 
 # %% [markdown] tags=["slide"]
@@ -704,7 +759,9 @@ say(
 # %% tags=["skip"]
 def mean_probe(read, label, seed):
     """Test accuracy of a linear probe on the mean of the patch tokens, 10 % of the labels."""
-    return linear_probe(*labelled(read["mean"], label, 0.1, seed)).test_accuracy
+    return linear_probe(
+        *labelled(read["mean"], label, 0.1, seed)
+    ).test_accuracy
 
 
 by_ratio = {
@@ -717,7 +774,9 @@ by_ratio = {
     for label in data
 }
 before = {
-    label: torch.tensor([mean_probe(untrained[seed], label, seed) for seed in SEEDS])
+    label: torch.tensor(
+        [mean_probe(untrained[seed], label, seed) for seed in SEEDS]
+    )
     for label in data
 }
 
@@ -731,9 +790,13 @@ for label, color in (("texture", "tab:blue"), ("hue", "tab:orange")):
     left.axhline(100 * before[label].mean(), color=color, ls=":")
 left.set(xlabel="mask ratio", ylabel="test accuracy (%)", xticks=RATIOS)
 left.legend(frameon=False)
-taken = torch.tensor([[runs[ratio, seed][2] for seed in SEEDS] for ratio in RATIOS])
+taken = torch.tensor(
+    [[runs[ratio, seed][2] for seed in SEEDS] for ratio in RATIOS]
+)
 right.plot(RATIOS, taken.mean(1), "o-", color="0.4")
-right.set(xlabel="mask ratio", ylabel="CPU time (s)", ylim=(0, None), xticks=RATIOS)
+right.set(
+    xlabel="mask ratio", ylabel="CPU time (s)", ylim=(0, None), xticks=RATIOS
+)
 plt.show()
 
 # %% tags=["hide-input"]
@@ -744,8 +807,8 @@ claim(
         f"{value:.0%} at ratio {ratio:g}"
         for ratio, value in zip(RATIOS, texture, strict=True)
     )
-    + ". Hiding nine tenths leaves {visible} of 36 patches, and too few of a pattern are seen to "
-    "continue it.",
+    + ". Hiding nine tenths leaves {visible} of 36 patches, and too few of a"
+    " pattern are seen to continue it.",
     texture[3] < texture[:3].min() - 0.01,
     visible=int(36 * (1 - 0.9)),
 )
@@ -771,9 +834,10 @@ by_target = {
     for label in data
 }
 claim(
-    "Texture, with 10 % of the labels: {a:.0%} after normalised targets, {b:.0%} after pixels, "
-    "less than before any training ({before:.0%}). Hue: {c:.0%} and {d:.0%}. Where the target is "
-    "pixels, brightness and colour make up most of the loss, and the encoder keeps these.",
+    "Texture, with 10 % of the labels: {a:.0%} after normalised targets,"
+    " {b:.0%} after pixels, less than before any training ({before:.0%}). Hue:"
+    " {c:.0%} and {d:.0%}. Where the target is pixels, brightness and colour"
+    " make up most of the loss, and the encoder keeps these.",
     by_target["texture"][0].mean() > by_target["texture"][1].mean() + 0.05
     and by_target["texture"][1].mean() < before["texture"].mean(),
     a=by_target["texture"][0].mean().item(),
@@ -797,7 +861,9 @@ PAINTERS = (runs[0.75, 0][0], pixel_runs[0])
 
 def draw_paintings(ratio, pictures):
     chosen = data["texture"].test.x[6 * pictures : 6 * pictures + 6]
-    noise = torch.rand(6, 36, generator=torch.Generator().manual_seed(pictures))
+    noise = torch.rand(
+        6, 36, generator=torch.Generator().manual_seed(pictures)
+    )
     painted = []
     for model in PAINTERS:
         picture, mask = model.reconstruct(standardised(chosen), ratio, noise)
@@ -814,10 +880,10 @@ explore(
     initial={"ratio": 0.75, "pictures": 0},
     name="Paintings of a masked autoencoder",
     alt=lambda ratio, pictures: (
-        f"Six pictures (set {pictures}); the same with {ratio:.0%} of the patches hidden; and how "
-        f"a model "
-        "with normalised targets and one with pixel targets paint the hidden ones: colours roughly "
-        "right, edges blurred."
+        f"Six pictures (set {pictures}); the same with {ratio:.0%} of the"
+        " patches hidden; and how a model with normalised targets and one"
+        " with pixel targets paint the hidden ones: colours roughly right,"
+        " edges blurred."
     ),
 )
 
