@@ -662,8 +662,8 @@ def paint(images, ratio, block):
     return masked, painted, filled, errors
 
 
-def draw_reconstructions(mask_ratio, mask_patch_size):
-    *rows, (ours, nearest) = paint(unseen[:100], mask_ratio, mask_patch_size)
+def draw_reconstructions(mask_ratio):
+    *rows, (ours, nearest) = paint(unseen[:100], mask_ratio, PATCH)
     return show_images(
         [unseen[:7], *(row[:7] for row in rows)],
         ["picture", "hidden", "SimMIM", "nearest pixel"],
@@ -675,10 +675,10 @@ def draw_reconstructions(mask_ratio, mask_patch_size):
 
 explore(
     draw_reconstructions,
-    {"mask_ratio": [0.2, 0.4, 0.6, 0.8], "mask_patch_size": [4]},
+    {"mask_ratio": [0.2, 0.4, 0.6, 0.8]},
     initial={"mask_ratio": 0.6},
     name="Reconstructions under a mask",
-    alt=lambda mask_ratio, mask_patch_size: (
+    alt=lambda mask_ratio: (
         f"Seven pictures; the same with {mask_ratio:.0%} hidden; painted by"
         " SimMIM; filled from the nearest pixels."
     ),
