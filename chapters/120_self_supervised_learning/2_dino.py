@@ -1012,7 +1012,7 @@ for name, value in speed.items():
 #
 # The best-known result of DINO: the class token's attention falls on the object, though nobody said
 # what an object is {cite:p}`caron2021dino`. The cell below trains a small ViT with all terms of
-# DINOv2 on painted shapes for about a minute. It shows, for pictures that it has not seen, the
+# DINOv2 on painted shapes for 2,500 steps. It shows, for pictures that it has not seen, the
 # attention of the head that looks most at the shape, and the first three principal components of
 # the patch features as red, green and blue.
 
