@@ -182,6 +182,35 @@ claim(
 )
 
 # %% [markdown]
+# ## With your own pictures
+#
+# Painted pictures need no download, and every factor in them is known. Real ones are loaded by
+# `cifar10(root, download=True)`, or from any tree of image files, such as ImageNet's, by
+# `image_folder`. The views are then drawn by `torchvision`'s transforms, in the workers of a data
+# loader. Here with a folder of four files, made for the purpose:
+
+# %% tags=["nbval-check-output"]
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+from dlcourse.datasets import image_folder
+from dlcourse.self_supervised_learning import MultiCrop
+
+with tempfile.TemporaryDirectory() as folder:
+    for i, picture in enumerate(pictures(0).test.x[:4]):
+        file = Path(folder, "painted", f"{i}.png")
+        file.parent.mkdir(exist_ok=True)
+        pixels = (255 * picture.permute(1, 2, 0)).byte().numpy()
+        Image.fromarray(pixels).resize((96, 96)).save(file)
+
+    crops = MultiCrop(global_size=64, local_size=32, local_crops=4)
+    views, labels = next(iter(image_folder(folder, crops, batch_size=4)))
+print(f"{len(views)} views of each of {len(labels)} images:")
+print([tuple(view.shape) for view in views])
+
+# %% [markdown]
 # ## Summary
 #
 # - A self-supervised task is a means: the encoder that solves it is what one keeps.
