@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -128,7 +128,8 @@ def train(
         raise ValueError("measure_at needs a measure, and steps after `start`, up to `steps`")
 
     to_train, to_eval = (getattr(optimizer, mode, lambda: None) for mode in ("train", "eval"))
-    batches = zip(*(_batches(len(data.y), batch_size, seed) for seed in model.seeds), strict=True)
+    orders = (batches_of_indices(len(data.y), batch_size, seed) for seed in model.seeds)
+    batches = zip(*orders, strict=True)
     x, y = data.x.flatten(1), data.y
     points = []
     to_train()
@@ -147,8 +148,9 @@ def train(
     return points
 
 
-def _batches(n: int, batch_size: int, seed: int):
-    """Endless batches of indices; each pass over the data in a new order, the ragged end dropped."""
+def batches_of_indices(n: int, batch_size: int, seed: int) -> Iterator[Tensor]:
+    """Endless batches of indices, each ``(batch_size,)`` of 0 … n − 1; each pass over the data in a
+    new order, the ragged end dropped."""
     generator = torch.Generator().manual_seed(seed)
     while True:
         yield from torch.randperm(n, generator=generator).split(batch_size)[: n // batch_size]

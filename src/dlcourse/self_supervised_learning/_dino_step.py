@@ -146,9 +146,9 @@ def dino_step(
 
     generator = torch.Generator(device).manual_seed(0)
     mask_generator = torch.Generator().manual_seed(0)  # masks on the CPU: see DINO.forward
-    side = sizes.global_size * 8 // 7  # painted a little larger than the crops
+    canvas = sizes.global_size * 8 // 7  # painted a little larger than the crops
     painted = [
-        render_shapes(shape_factors(min(16, sizes.images), generator), side)
+        render_shapes(shape_factors(min(16, sizes.images), generator), canvas)
         for _ in range(0, sizes.images, 16)
     ]
     pictures = torch.cat(painted)[: sizes.images]

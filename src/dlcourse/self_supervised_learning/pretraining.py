@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from dlcourse.experiments import batches_of_indices
+
 __all__ = ["pretrain"]
 
 
@@ -75,9 +77,8 @@ def pretrain(
         return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    order = torch.Generator().manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
-    batches = _batches(n, batch_size, order)
+    batches = batches_of_indices(n, batch_size, seed)
     losses = []
     model.train()
     for step in range(1, steps + 1):
@@ -100,9 +101,3 @@ def pretrain(
         )
     model.eval()
     return history
-
-
-def _batches(n: int, batch_size: int, generator: torch.Generator):
-    """Endless batches of indices; each pass in a new order, the ragged end dropped."""
-    while True:
-        yield from torch.randperm(n, generator=generator).split(batch_size)[: n // batch_size]
