@@ -31,6 +31,13 @@ def means(lines, name):
     return [float(v) for v in re.findall(r"(\d+(?:\.\d+)?)\s*±", line)]
 
 
+def says(stem, sentence):
+    """Whether the prose of a page has this, however its lines are broken."""
+    cells = read_source(CHAPTER / f"{stem}.py").cells
+    prose = " ".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return " ".join(sentence.split()) in " ".join(prose.split())
+
+
 @pytest.mark.parametrize("stem", STEMS)
 def test_every_gpu_cell_is_recorded_as_it_stands(stem):
     record = read_record(CHAPTER / f"{stem}.gpu.json")
@@ -54,6 +61,21 @@ def test_simclr_with_forty_labels_tells_the_texture_and_not_the_hue():
     assert round(rows["crop only"]["hue", 1]) == 89 and round(rows["crop only"]["texture", 1]) == 38
     assert (round(simclr["shape", 10]), round(labels["shape", 10])) == (47, 43)
     assert (round(simclr["shape", 100]), round(labels["shape", 100])) == (60, 94)
+
+    pixels, crops = rows["raw pixels"], rows["crop only"]
+    texture, told = simclr["texture", 1], labels["texture", 1]
+    assert says("0_overview", f"tells the texture in **{texture:.0f} %** of the cases.")
+    assert says("0_overview", f"labels alone: {told:.0f} %. Pixels: {pixels['texture', 1]:.0f} %.")
+    assert says("0_overview", f"tell the hue in {simclr['hue', 1]:.0f} % of the cases")
+    kept, lost = crops["hue", 1], crops["texture", 1]
+    assert says("0_overview", f"the hue in {kept:.0f} % and the texture in {lost:.0f} %.")
+    assert says("1_contrastive", f"tell the texture in {texture:.0f} % of the cases")
+    assert says("1_contrastive", f"on these labels alone tells it in {told:.0f} %")
+    few, scratch = simclr["shape", 10], labels["shape", 10]
+    assert says("1_contrastive", f"in {few:.0f} % of the cases with 400 labels")
+    assert says("1_contrastive", f"as well as by supervision ({scratch:.0f} %)")
+    most, ours = labels["shape", 100], simclr["shape", 100]
+    assert says("1_contrastive", f"supervision is far ahead ({most:.0f} % to {ours:.0f} %)")
 
 
 def test_a_small_batch_that_sees_as_many_images_does_better_than_the_large_one():
@@ -82,6 +104,8 @@ def test_one_of_dinos_heads_looks_at_the_shape():
             assert max(heads) < area + 0.03
         else:
             assert round(max(heads), 2) == 0.54
+            assert says("0_overview", f"The shape covers {100 * area:.0f} % of the picture")
+            assert says("0_overview", f"gives it {100 * max(heads):.0f} % of the class token's")
 
 
 def test_the_dinov2_step_is_faster_than_transformers_compiled_likewise():
@@ -108,6 +132,11 @@ def test_simmims_small_blocks_teach_the_texture_and_help_fine_tuning_most():
     assert all(abs(values[3] - 100 / 8) <= 2 for values in [random, *table.values()])
     assert max(table, key=lambda kind: table[kind][4]) == "0.6    4      pixels"
     assert table["0.6    4      pixels"][4] == 29
+    low, high = min(textures), max(textures)
+    assert says("3_simmim", f"{low:.0f} to {high:.0f} %, against {random[2]:.0f} % for random")
+    best = table["0.6    4      pixels"][4]
+    reached = f"reaches {random[4]:.0f} %, and the best of the pre-trained ones {best:.0f} ± 8 %"
+    assert says("3_simmim", reached)
 
 
 def test_the_masked_autoencoder_beats_transformers_by_more_than_a_tenth():
@@ -120,6 +149,10 @@ def test_the_masked_autoencoder_beats_transformers_by_more_than_a_tenth():
     first, _, most, _ = [[float(v) for v in line.replace("%", "").split()] for line in lines[-5:-1]]
     assert round(most[1] / first[1], 1) == 1.9 and round(most[4] / first[4], 1) == 2.3
     assert most[2] < first[2]  # MFU
+    page = "4_masked_autoencoders"
+    assert says(page, f"ours is {float(ratio.rpartition(':')[2])} times as fast as `transformers`")
+    saved, counted = most[1] / first[1], most[4] / first[4]
+    assert says(page, f"masking saves a factor of {saved:.1f} where the count says {counted:.1f}")
 
 
 def test_masked_autoencoders_texture_wants_a_low_ratio_and_hue_a_high_one():
@@ -127,10 +160,17 @@ def test_masked_autoencoders_texture_wants_a_low_ratio_and_hue_a_high_one():
     table = {}
     for name in ("untrained", "0.25", "0.5", "0.75", "0.9"):
         values = means(lines, name)
-        table[name] = {f: values[3 * i : 3 * i + 3] for i, f in enumerate(("texture", "hue", "shape"))}
-    assert table["0.5"]["texture"][::2] == [62, 87] and table["untrained"]["texture"][::2] == [41, 64]
+        factors = enumerate(("texture", "hue", "shape"))
+        table[name] = {f: values[3 * i : 3 * i + 3] for i, f in factors}
+    (few, most), (few0, most0) = (table[r]["texture"][::2] for r in ("0.5", "untrained"))
+    page = "4_masked_autoencoders"
+    assert says(page, f"told in {few:.0f} % of the cases at a ratio of 0.5, and in {few0:.0f} % by")
+    assert says(page, f"with all labels, {most:.0f} to {most0:.0f}.")
     for share in range(3):
-        low, high = (max(table[r]["texture"][share] for r in rs) for rs in (("0.25", "0.5"), ("0.75", "0.9")))
+        low, high = (
+            max(table[ratio]["texture"][share] for ratio in ratios)
+            for ratios in (("0.25", "0.5"), ("0.75", "0.9"))
+        )
         assert low > high
         assert max(table, key=lambda r: (table[r]["hue"][share], r)) == "0.9"
         for ratio in ("0.25", "0.5"):
