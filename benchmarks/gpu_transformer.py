@@ -1,4 +1,4 @@
-"""What each technique brings on a GPU: memory, speed, utilisation, losses (section 119.1).
+"""What each technique brings on a GPU: memory, speed, utilisation, losses (section 119.1a).
 
     python benchmarks/gpu_transformer.py
 

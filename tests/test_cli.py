@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from dlcourse.cli import app
-from dlcourse.notebook import doctor, project
-from dlcourse.notebook.doctor import Finding
+from dlcourse.build import doctor, project
+from dlcourse.build.doctor import Finding
 
 PYPROJECT = (
     '[project]\nname = "dlcourse"\nversion = "1.0.0"\n[project.optional-dependencies]\ntoy = []\n'

@@ -20,8 +20,8 @@ def loaded_by(statement: str) -> set[str]:
     [
         "import dlcourse",
         "import dlcourse.notebook",
-        "import dlcourse.notebook.engine",
-        "import dlcourse.notebook.sources, dlcourse.notebook.records",
+        "import dlcourse.build.engine",
+        "import dlcourse.build.sources, dlcourse.build.records",
     ],
 )
 def test_import_loads_nothing_heavy(statement):

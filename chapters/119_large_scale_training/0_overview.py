@@ -22,8 +22,8 @@
 #
 # | section | what has run out | what you build |
 # |---|---|---|
-# | {doc}`119.1 Infrastructure <1_infrastructure>` | memory of one device; uptime of many | process groups, sharding, checkpoints that survive a crash |
-# | {doc}`119.1b Mixed precision <1b_mixed_precision>` | bits | loss scaling, a mixed-precision step, MFU |
+# | {doc}`119.1a Infrastructure <1a_distributed>` | memory of one device; uptime of many | process groups, sharding, checkpoints that survive a crash |
+# | {doc}`119.1c Mixed precision <1c_mixed_precision>` | bits | loss scaling, a mixed-precision step, MFU |
 # | {doc}`119.2 Optimizers <2_optimizers>` | memory for state; the plan | Lion, Schedule-Free |
 # | {doc}`119.3 Schedules <3_schedules>` | knowledge of the budget | warm-up, cosine, one-cycle, WSD |
 #

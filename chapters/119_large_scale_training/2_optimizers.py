@@ -1269,7 +1269,7 @@ for title, shapes in [("transformer", transformer), ("flat", [(count,)])]:
 # large buffers.
 #
 # On many machines nothing changes: both updates act on each element alone, so
-# each rank steps the shard that it holds (section 119.1), and the result does
+# each rank steps the shard that it holds (section 119.1a), and the result does
 # not depend on how the weights are cut. What counts is the *number* of bytes:
 # Lion's single state halves what must be kept, sharded, saved and sent.
 

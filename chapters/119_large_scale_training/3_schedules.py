@@ -1325,7 +1325,7 @@ say(
 # cosine, whose length must match each of them {cite:p}`hoffmann2022chinchilla`, every point of the curve is a run of its own. Stable runs
 # with branches make a fraction of it, as in the sum above. A stable run can also be prolonged when more
 # data or machines come, which a finished cosine can't without being warmed up again. In a sharded run
-# (section 119.1) save `schedule.state_dict()` beside the optimizer's; it is a handful of numbers.
+# (section 119.1a) save `schedule.state_dict()` beside the optimizer's; it is a handful of numbers.
 
 # %% [markdown] tags=["skip"]
 # ## Limits

@@ -21,10 +21,10 @@
 #
 # | section | the task | what it must not do | what you build |
 # |---|---|---|---|
-# | {doc}`120.1 Contrastive learning <1_contrastive>` | recognise two views of one image among many | look at what the views share by accident | NT-Xent, SimCLR |
-# | {doc}`120.2 DINO <2_dino>` | say about a small crop what a teacher says about a large one | give one answer to everything | DINO's head and losses, iBOT, KoLeo, Sinkhorn–Knopp, multi-crop |
-# | {doc}`120.3 SimMIM <3_simmim>` | paint hidden blocks | copy the pixels next to them | block masks, the masked L1 loss |
-# | {doc}`120.4 Masked autoencoders <4_masked_autoencoders>` | paint three quarters of an image, from the rest | spend time on what is hidden | random masking, an encoder that sees visible patches only |
+# | {doc}`120.1a Contrastive learning <1a_contrastive>` | recognise two views of one image among many | look at what the views share by accident | NT-Xent, SimCLR |
+# | {doc}`120.1b DINO <1b_dino>` | say about a small crop what a teacher says about a large one | give one answer to everything | DINO's head and losses, iBOT, KoLeo, Sinkhorn–Knopp, multi-crop |
+# | {doc}`120.1c SimMIM <1c_simmim>` | paint hidden blocks | copy the pixels next to them | block masks, the masked L1 loss |
+# | {doc}`120.2 Masked autoencoders <2_masked_autoencoders>` | paint three quarters of an image, from the rest | spend time on what is hidden | random masking, an encoder that sees visible patches only |
 #
 # The document lists the last three under two titles: its 120.1, "contrastive learning", holds SimMIM
 # and DINOv2 and nothing contrastive; its 120.2 is the masked autoencoder. None of its three listings
@@ -127,13 +127,13 @@ claim(
 #
 # - With **40 labels** of 4,000, a linear classifier on the features of SimCLR, which had seen 20,000
 #   pictures and no label, tells the texture in **97 %** of the cases. The same network trained on the
-#   labels alone: 50 %. Pixels: 27 %. Means of 3 seeds ({ref}`120.1 <sec-120-1>`).
+#   labels alone: 50 %. Pixels: 27 %. Means of 3 seeds ({ref}`120.1a <sec-120-1a>`).
 # - The *same* features tell the hue in 18 % of the cases, which is guessing: SimCLR was shown that
 #   one picture may have any hue, and believed it. Trained on views that keep their colours, it tells
 #   the hue in 89 % and the texture in 38 %.
 # - Nobody told DINO what an object is. The shape covers 13 % of the picture; one of the heads of its
 #   encoder gives it 54 % of the class token's attention, in the one run that was recorded
-#   ({ref}`120.2 <sec-120-2>`).
+#   ({ref}`120.1b <sec-120-1b>`).
 #
 # It does not always win. On the small experiments that a CPU can do, training on all the labels is
 # better, and now and then an encoder with random weights is as good. Each page says where.

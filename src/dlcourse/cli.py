@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from dlcourse.exercises import cli as exercises
+from dlcourse.exercises.cli import progress
+from dlcourse.teach.cli import instructor
 
 if TYPE_CHECKING:
-    from dlcourse.notebook.runner import Outcome
+    from dlcourse.build.runner import Outcome
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,8 +26,8 @@ app = typer.Typer(
     help="The course: its chapters, their notebooks, and whether this machine can run them.",
 )
 
-app.command()(exercises.progress)
-app.add_typer(exercises.instructor, name="instructor")
+app.command()(progress)
+app.add_typer(instructor, name="instructor")
 
 
 def _fail(message: object, code: int = 1) -> NoReturn:
@@ -35,7 +36,7 @@ def _fail(message: object, code: int = 1) -> NoReturn:
 
 
 def _root() -> Path:
-    from dlcourse.notebook.project import ProjectError, find_root
+    from dlcourse.build.project import ProjectError, find_root
 
     try:
         return find_root()
@@ -44,8 +45,8 @@ def _root() -> Path:
 
 
 def _resolve(paths: list[str], root: Path) -> list[Path]:
-    from dlcourse.notebook.project import ProjectError
-    from dlcourse.notebook.runner import resolve
+    from dlcourse.build.project import ProjectError
+    from dlcourse.build.runner import resolve
 
     try:
         return resolve(paths, root)
@@ -55,7 +56,7 @@ def _resolve(paths: list[str], root: Path) -> list[Path]:
 
 def _require_notebook_tools() -> None:
     """Stop with the command that installs them when notebooks cannot be executed here."""
-    from dlcourse.notebook.doctor import missing_modules
+    from dlcourse.build.doctor import missing_modules
 
     missing = missing_modules("jupytext", "papermill", "nbformat", "nbclient", "psutil", "yaml")
     if missing:
@@ -66,8 +67,8 @@ def _require_notebook_tools() -> None:
 def list_chapters() -> None:
     """List the chapters: title, source, extra, GPU cells and their record, last result."""
     _require_notebook_tools()
-    from dlcourse.notebook.overview import lines, overview
-    from dlcourse.notebook.project import ProjectError
+    from dlcourse.build.overview import lines, overview
+    from dlcourse.build.project import ProjectError
 
     try:
         rows = overview(_root())
@@ -100,7 +101,8 @@ def run(
 ) -> None:
     """Execute the notebooks that have changed, into _build/executed."""
     _require_notebook_tools()
-    from dlcourse.notebook import devices, runner
+    from dlcourse import devices
+    from dlcourse.build import runner
 
     root = _root()
     chosen = _resolve(paths or [], root)
@@ -186,8 +188,8 @@ def pair(
 ) -> None:
     """Write the learner's .ipynb beside each source."""
     _require_notebook_tools()
-    from dlcourse.notebook.project import ProjectError
-    from dlcourse.notebook.sources import pair_in_step, write_pair
+    from dlcourse.build.project import ProjectError
+    from dlcourse.build.sources import pair_in_step, write_pair
 
     root = _root()
     bad = 0
@@ -214,7 +216,7 @@ def doctor(
     import json
     from dataclasses import asdict
 
-    from dlcourse.notebook.doctor import examine
+    from dlcourse.build.doctor import examine
 
     findings = []
     for finding in examine():

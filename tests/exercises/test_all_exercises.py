@@ -4,9 +4,10 @@ import re
 
 import pytest
 
-from dlcourse.exercises import cells, checker, registry
+from dlcourse.build import exercise_cells as cells
+from dlcourse.exercises import checker, registry
 from dlcourse.exercises.model import Exercise, Prediction
-from dlcourse.notebook import project
+from dlcourse.build import project
 
 EXERCISES = list(registry.all_exercises())
 FUNCTIONS = [e for e in EXERCISES if isinstance(e, Exercise)]

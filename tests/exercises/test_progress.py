@@ -170,7 +170,7 @@ def test_the_report_says_what_is_done_and_what_to_review():
 
 
 def test_the_next_exercise_is_of_the_section_that_was_begun():
-    assert report.advice(report.rows(), NOON.date()).startswith("Next: 119.1.")
+    assert report.advice(report.rows(), NOON.date()).startswith("Next: 119.1a.")
     progress.record_check("119.2.predict-beta", passed=True, hints=0, now=NOON)
     said = report.advice(report.rows(), NOON.date())
     assert said.startswith("Next: 119.2.") and "119.2.predict-beta" not in said

@@ -1,4 +1,4 @@
-"""Distributed training (119.1): processes, data parallelism, sharding, checkpoints, costs.
+"""Distributed training (119.1a): processes, data parallelism, sharding, checkpoints, costs.
 
 Starting ranks takes seconds, so each ``launch`` below establishes many facts, in module-scoped
 fixtures, and the tests read them one by one.

@@ -1,4 +1,4 @@
-"""Mixed precision (119.1): MixedPrecision against loops written by hand.
+"""Mixed precision (119.1c): MixedPrecision against loops written by hand.
 
 16-bit matrix products are slow on most CPUs, so everything here is tiny.
 """

@@ -1,4 +1,4 @@
-"""The transformer whose training is measured (119.1)."""
+"""The transformer whose training is measured (119.1a)."""
 
 import math
 

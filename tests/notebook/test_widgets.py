@@ -18,7 +18,7 @@ from bs4 import BeautifulSoup
 from PIL import Image
 
 from dlcourse.notebook import explore, widgets
-from dlcourse.notebook.doctor import CHROMIUMS
+from dlcourse.build.doctor import CHROMIUMS
 
 
 def shade(level, other=0):

@@ -1,4 +1,4 @@
-"""The cells of 120.2 that need a GPU: at a tiny size on the CPU, and as they were recorded."""
+"""The cells of 120.1b that need a GPU: at a tiny size on the CPU, and as they were recorded."""
 
 import dataclasses
 import json
@@ -107,7 +107,7 @@ def test_shape_pixels_cover_the_shape():
 
 # --- What the text says of the recorded cells ------------------------------------------------
 
-RECORD = Path(__file__).parents[2] / "chapters/120_self_supervised_learning/2_dino.gpu.json"
+RECORD = Path(__file__).parents[2] / "chapters/120_self_supervised_learning/1b_dino.gpu.json"
 
 
 def recorded(cell):

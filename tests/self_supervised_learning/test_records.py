@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from dlcourse.notebook.records import gpu_cells, read_record, source_digest
-from dlcourse.notebook.sources import read_source
+from dlcourse.build.records import gpu_cells, read_record, source_digest
+from dlcourse.build.sources import read_source
 
 CHAPTER = Path(__file__).parents[2] / "chapters/120_self_supervised_learning"
-STEMS = ["1_contrastive", "2_dino", "3_simmim", "4_masked_autoencoders"]
+STEMS = ["1a_contrastive", "1b_dino", "1c_simmim", "2_masked_autoencoders"]
 
 
 def printed(stem, cell):
@@ -48,7 +48,7 @@ def test_every_gpu_cell_is_recorded_as_it_stands(stem):
 
 
 def test_simclr_with_forty_labels_tells_the_texture_and_not_the_hue():
-    table = printed("1_contrastive", "augmentations")
+    table = printed("1a_contrastive", "augmentations")
     columns = [(f, n) for f in ("shape", "hue", "texture") for n in (1, 10, 100)]
     rows = {
         name: dict(zip(columns, means(table, name), strict=True))
@@ -69,17 +69,17 @@ def test_simclr_with_forty_labels_tells_the_texture_and_not_the_hue():
     assert says("0_overview", f"tell the hue in {simclr['hue', 1]:.0f} % of the cases")
     kept, lost = crops["hue", 1], crops["texture", 1]
     assert says("0_overview", f"the hue in {kept:.0f} % and the texture in {lost:.0f} %.")
-    assert says("1_contrastive", f"tell the texture in {texture:.0f} % of the cases")
-    assert says("1_contrastive", f"on these labels alone tells it in {told:.0f} %")
+    assert says("1a_contrastive", f"tell the texture in {texture:.0f} % of the cases")
+    assert says("1a_contrastive", f"on these labels alone tells it in {told:.0f} %")
     few, scratch = simclr["shape", 10], labels["shape", 10]
-    assert says("1_contrastive", f"in {few:.0f} % of the cases with 400 labels")
-    assert says("1_contrastive", f"as well as by supervision ({scratch:.0f} %)")
+    assert says("1a_contrastive", f"in {few:.0f} % of the cases with 400 labels")
+    assert says("1a_contrastive", f"as well as by supervision ({scratch:.0f} %)")
     most, ours = labels["shape", 100], simclr["shape", 100]
-    assert says("1_contrastive", f"supervision is far ahead ({most:.0f} % to {ours:.0f} %)")
+    assert says("1a_contrastive", f"supervision is far ahead ({most:.0f} % to {ours:.0f} %)")
 
 
 def test_a_small_batch_that_sees_as_many_images_does_better_than_the_large_one():
-    table = printed("1_contrastive", "temperature-and-batch")
+    table = printed("1a_contrastive", "temperature-and-batch")
     (longer,) = [line for line in table if "as many images" in line]
     longer = float(re.search(r"(\d+\.\d) ±", longer).group(1))
     grid = [[float(v) for v in re.findall(r"(\d+\.\d) ±", line)] for line in table]
@@ -93,7 +93,7 @@ def test_a_small_batch_that_sees_as_many_images_does_better_than_the_large_one()
 
 
 def test_one_of_dinos_heads_looks_at_the_shape():
-    lines = printed("2_dino", "attention")
+    lines = printed("1b_dino", "attention")
     values = {line.rpartition(":")[0]: line.rpartition(":")[2] for line in lines}
     area = float(values["share of the area that the shape covers"])
     assert round(area, 2) == 0.13
@@ -109,7 +109,7 @@ def test_one_of_dinos_heads_looks_at_the_shape():
 
 
 def test_the_dinov2_step_is_faster_than_transformers_compiled_likewise():
-    table = printed("2_dino", "dinov2-step")
+    table = printed("1b_dino", "dinov2-step")
     speed = {
         name: row(table, f"{name}, bfloat16")[0]
         for name in ("transformers", "transformers compiled", "eager", "compiled", "crop by crop")
@@ -120,7 +120,7 @@ def test_the_dinov2_step_is_faster_than_transformers_compiled_likewise():
 
 
 def test_simmims_small_blocks_teach_the_texture_and_help_fine_tuning_most():
-    lines = printed("3_simmim", "ratio-and-block")
+    lines = printed("1c_simmim", "ratio-and-block")
     kinds = [f"{r:<7}{b:<7}pixels" for b in (4, 8) for r in (0.4, 0.6, 0.8)]
     kinds += [f"{r:<7}16     pixels" for r in (0.4, 0.6)]
     kinds += ["0.6    4      normalised", "0.6    8      normalised"]
@@ -133,14 +133,14 @@ def test_simmims_small_blocks_teach_the_texture_and_help_fine_tuning_most():
     assert max(table, key=lambda kind: table[kind][4]) == "0.6    4      pixels"
     assert table["0.6    4      pixels"][4] == 29
     low, high = min(textures), max(textures)
-    assert says("3_simmim", f"{low:.0f} to {high:.0f} %, against {random[2]:.0f} % for random")
+    assert says("1c_simmim", f"{low:.0f} to {high:.0f} %, against {random[2]:.0f} % for random")
     best = table["0.6    4      pixels"][4]
     reached = f"reaches {random[4]:.0f} %, and the best of the pre-trained ones {best:.0f} ± 8 %"
-    assert says("3_simmim", reached)
+    assert says("1c_simmim", reached)
 
 
 def test_the_masked_autoencoder_beats_transformers_by_more_than_a_tenth():
-    lines = printed("4_masked_autoencoders", "throughput")
+    lines = printed("2_masked_autoencoders", "throughput")
     (ratio,) = [line for line in lines if line.startswith("best of ours")]
     assert float(ratio.rpartition(":")[2]) == 1.17
     for how in ("float32 (TF32)", "bfloat16", "bfloat16, compiled"):
@@ -149,21 +149,21 @@ def test_the_masked_autoencoder_beats_transformers_by_more_than_a_tenth():
     first, _, most, _ = [[float(v) for v in line.replace("%", "").split()] for line in lines[-5:-1]]
     assert round(most[1] / first[1], 1) == 1.9 and round(most[4] / first[4], 1) == 2.3
     assert most[2] < first[2]  # MFU
-    page = "4_masked_autoencoders"
+    page = "2_masked_autoencoders"
     assert says(page, f"ours is {float(ratio.rpartition(':')[2])} times as fast as `transformers`")
     saved, counted = most[1] / first[1], most[4] / first[4]
     assert says(page, f"masking saves a factor of {saved:.1f} where the count says {counted:.1f}")
 
 
 def test_masked_autoencoders_texture_wants_a_low_ratio_and_hue_a_high_one():
-    lines = printed("4_masked_autoencoders", "ratios")
+    lines = printed("2_masked_autoencoders", "ratios")
     table = {}
     for name in ("untrained", "0.25", "0.5", "0.75", "0.9"):
         values = means(lines, name)
         factors = enumerate(("texture", "hue", "shape"))
         table[name] = {f: values[3 * i : 3 * i + 3] for i, f in factors}
     (few, most), (few0, most0) = (table[r]["texture"][::2] for r in ("0.5", "untrained"))
-    page = "4_masked_autoencoders"
+    page = "2_masked_autoencoders"
     assert says(page, f"told in {few:.0f} % of the cases at a ratio of 0.5, and in {few0:.0f} % by")
     assert says(page, f"with all labels, {most:.0f} to {most0:.0f}.")
     for share in range(3):

@@ -1,13 +1,11 @@
-"""Exercises that check themselves, quizzes, progress, and the instructor's tools.
+"""Exercises that check themselves, quizzes, and the learner's progress.
 
 In a notebook: ``check``, ``quiz``, ``show_progress``. In an exercise file: ``Exercise``,
-``Prediction``, ``Mistake``, ``Quiz``, ``Question``, ``Choice``. In the notebook machinery:
-``expand``, which turns a line such as ``{{exercise 119.2.lion}}`` into cells.
+``Prediction``, ``Mistake``, ``Quiz``, ``Question``, ``Choice``.
 
 This package imports no chapter: exercises are found by their key and loaded when asked for.
 """
 
-from dlcourse.exercises.cells import exercise_cells, expand, quiz_cell, solution_cell
 from dlcourse.exercises.checker import ExerciseFailed, check
 from dlcourse.exercises.model import Choice, Exercise, Mistake, Prediction, Question, Quiz
 from dlcourse.exercises.quizzes import quiz
@@ -22,10 +20,6 @@ __all__ = [
     "Question",
     "Quiz",
     "check",
-    "exercise_cells",
-    "expand",
     "quiz",
-    "quiz_cell",
     "show_progress",
-    "solution_cell",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-#: A section is a number, or a number and a letter where a section fills several pages ("119.1b").
+#: A section is a number, or a number and a letter where a section fills several pages ("119.1c").
 SECTION = r"(?P<chapter>\d{3})\.(?P<section>\d+[a-z]?)"
 EXERCISE_KEY = re.compile(SECTION + r"\.[a-z0-9]+(-[a-z0-9]+)*")
 QUIZ_KEY = re.compile(SECTION)

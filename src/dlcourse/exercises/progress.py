@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dlcourse.notebook.files import write_atomic
+from dlcourse.files import write_atomic
 
 VERSION = 1
 BOXES = 6  # intervals of 1, 2, 4, 8, 16 and 32 days

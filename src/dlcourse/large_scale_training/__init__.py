@@ -1,5 +1,7 @@
 """Chapter 119: training at scale."""
 
+CHAPTER = 119
+
 from dlcourse.large_scale_training.mixed_precision import MixedPrecision, underflow_fraction
 from dlcourse.large_scale_training.optimizers import (
     AdamWScheduleFree,

@@ -1,4 +1,4 @@
-"""Crash-safe distributed checkpoints (section 119.1).
+"""Crash-safe distributed checkpoints (section 119.1a).
 
 A checkpoint is a folder::
 

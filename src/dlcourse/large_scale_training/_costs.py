@@ -1,4 +1,4 @@
-"""What distributed training costs: memory, communication, time (section 119.1).
+"""What distributed training costs: memory, communication, time (section 119.1a).
 
 Formulas only, but for ``time_all_reduce``, which measures. Papers: Rajbhandari et al. (2020),
 "ZeRO"; Patarasuk and Yuan (2009), "Bandwidth optimal all-reduce algorithms for clusters of

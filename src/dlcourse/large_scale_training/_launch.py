@@ -1,4 +1,4 @@
-"""Start the ranks of one machine from a script or a notebook (section 119.1).
+"""Start the ranks of one machine from a script or a notebook (section 119.1a).
 
 The work is done by torch's own elastic launcher, the one behind ``torchrun``. What is added here is
 what a notebook needs of it: functions defined in a cell, results as a list, the traceback of the

@@ -1,6 +1,6 @@
-"""Distributed training: the process group, data parallelism, sharding, checkpoints (119.1).
+"""Distributed training: the process group, data parallelism, sharding, checkpoints (119.1a).
 
-Chapter: ``chapters/119_large_scale_training/1_infrastructure.py``. The names of this module are
+Chapter: ``chapters/119_large_scale_training/1a_distributed.py``. The names of this module are
 what the chapter uses; ``launch`` and the checkpoints, longer, live in ``_launch`` and
 ``_checkpoint``, the formulas of cost in ``_costs``.
 

@@ -1,6 +1,6 @@
-"""Mixed precision: compute in 16 bits, keep the weights in 32 (section 119.1).
+"""Mixed precision: compute in 16 bits, keep the weights in 32 (section 119.1c).
 
-Chapter: ``chapters/119_large_scale_training/1b_mixed_precision.py``. Paper: Micikevicius et al.
+Chapter: ``chapters/119_large_scale_training/1c_mixed_precision.py``. Paper: Micikevicius et al.
 (2018), "Mixed Precision Training": master weights (section 3.1), loss scaling (section 3.2).
 """
 

@@ -1,4 +1,4 @@
-"""A small decoder-only transformer and the measuring of its training (section 119.1).
+"""A small decoder-only transformer and the measuring of its training (section 119.1a).
 
 The model is as plain as possible, so that what is measured is the training: pre-norm blocks
 (Vaswani et al. 2017; Xiong et al. 2020), learned positions, attention by

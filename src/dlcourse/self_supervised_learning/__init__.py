@@ -1,5 +1,7 @@
 """Chapter 120: self-supervised learning."""
 
+CHAPTER = 120
+
 from dlcourse.self_supervised_learning.augmentations import (
     BatchViews,
     MultiCrop,

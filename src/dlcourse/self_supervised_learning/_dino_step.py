@@ -1,6 +1,6 @@
 """DINOv2 on a GPU: a training step of full size, and a small training whose attention is drawn.
 
-Chapter: ``120_self_supervised_learning/2_dino`` (the cells that need a GPU).
+Chapter: ``120_self_supervised_learning/1b_dino`` (the cells that need a GPU).
 """
 
 from __future__ import annotations

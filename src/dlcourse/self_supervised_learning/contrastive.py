@@ -1,6 +1,6 @@
 """Contrastive learning: the NT-Xent loss, SimCLR, and two numbers that tell what the loss does.
 
-Chapter: ``120_self_supervised_learning/1_contrastive``.
+Chapter: ``120_self_supervised_learning/1a_contrastive``.
 
 Papers:
     Chen et al. (2020), *A Simple Framework for Contrastive Learning of Visual Representations*

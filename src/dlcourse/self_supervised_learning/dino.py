@@ -1,6 +1,6 @@
 """DINO and DINOv2: a student learns to predict its own moving average on other views of an image.
 
-Chapter: ``120_self_supervised_learning/2_dino``.
+Chapter: ``120_self_supervised_learning/1b_dino``.
 
 Papers:
     Caron et al. (2021), *Emerging Properties in Self-Supervised Vision Transformers* (DINO).

@@ -1,6 +1,6 @@
 """The masked autoencoder: hide most of an image, encode the rest, and paint what was hidden.
 
-Chapter: ``120_self_supervised_learning``, section 120.4 (section 120.2 of the document).
+Chapter: ``120_self_supervised_learning``, section 120.2.
 
 Paper:
     He, Chen, Xie, Li, Dollár, Girshick (2022), *Masked Autoencoders Are Scalable Vision Learners*.

@@ -1,6 +1,6 @@
 """SimMIM: hide blocks of an image, replace them by a mask token, regress their pixels.
 
-Chapter: ``120_self_supervised_learning/3_simmim``.
+Chapter: ``120_self_supervised_learning/1c_simmim``.
 
 Paper: Xie et al. (2022), *SimMIM: A Simple Framework for Masked Image Modeling*.
 

@@ -1,0 +1,1 @@
+"""Exercises and quiz of section 119.3, one small file each."""
