@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from dlcourse.build import myst, project
+from dlcourse.build import bibliography, myst, project
 from dlcourse.files import write_if_changed
 from dlcourse.build.guard import GuardError, guarded
 from dlcourse.build.records import GPU_TAG, RecordError, gpu_cells, has_tag
@@ -97,7 +97,7 @@ def _context(root: Path, source: Path, strict: bool) -> myst.Context:
     """What the Markdown of ``source`` can refer to: labels and titles of the book, its works."""
     context = myst.Context(
         document=source.relative_to(root).with_suffix("").as_posix(),
-        works=lambda: myst.read_bibliography(root / "book" / "references.bib"),
+        works=lambda: bibliography.works(root),
         strict=strict,
     )
     pages = [*root.glob("book/**/*.md"), *root.glob("chapters/*/*.md")]
