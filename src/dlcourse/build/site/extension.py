@@ -1,28 +1,46 @@
-"""Sphinx extension of the site: executed pages, launch buttons, published notebooks, two tables.
+"""Sphinx extension of the site: executed pages, launch buttons, published notebooks, directives.
 
-Named in ``_config.yml`` under ``local_extensions``; used by the site build only.
+Named in ``_config.yml`` among the extensions; used by the site build only.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from dlcourse.build.site.links import Repository, launch_group, source_edit_url
-from dlcourse.build.site.tables import ErrataTable, StatusTable
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
-from dlcourse.build import sources
-from dlcourse.files import write_atomic
+from dlcourse.build import bibliography, sources
+from dlcourse.build.site import cells, contents, numbers
+from dlcourse.build.site.diagrams import Diagram
+from dlcourse.build.site.directives import EXECUTED, GENERATED
+from dlcourse.build.site.errata import Corrections, Errata
+from dlcourse.build.site.landing import Chapters, Shown
+from dlcourse.build.site.links import Repository, launch_group, source_edit_url
+from dlcourse.build.site.predictions import PredictionForm
+from dlcourse.build.site.status import Records, Status, Systems
+from dlcourse.files import write_atomic, write_if_changed
 
 LOGGER = logging.getLogger(__name__)
-EXECUTED = Path("_build/executed")
+DIRECTIVES = {
+    "chapters": Chapters,
+    "corrections": Corrections,
+    "diagram": Diagram,
+    "errata": Errata,
+    "prediction": PredictionForm,
+    "records": Records,
+    "shown": Shown,
+    "status": Status,
+    "systems": Systems,
+}
 
 
 def is_notebook(app: Sphinx, docname: str) -> bool:
@@ -41,6 +59,14 @@ def find_commit(root: Path, default: str) -> str:
         ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False
     )
     return git.stdout.strip() if git.returncode == 0 else default
+
+
+def gather_bibliography(app: Sphinx, config: Config) -> None:
+    """Write the chapters' bibliographies as one file, which sphinxcontrib.bibtex then reads."""
+    path = GENERATED / "references.bib"
+    entries = bibliography.gather(Path(app.srcdir)).values()
+    write_if_changed(Path(app.srcdir, path), "\n\n".join(entries) + "\n")
+    config.bibtex_bibfiles = [path.as_posix()]  # type: ignore[attr-defined]
 
 
 def find_repository(app: Sphinx) -> None:
@@ -70,7 +96,16 @@ def use_executed(app: Sphinx, docname: str, source: list[str]) -> None:
     if not executed.is_file():
         LOGGER.warning("not executed: run `dlcourse run` first", location=docname)
         return
-    source[0] = executed.read_text(encoding="utf-8")
+    notebook = json.loads(executed.read_text(encoding="utf-8"))
+    source[0] = json.dumps(cells.prepare(notebook), ensure_ascii=False)
+
+
+def list_exercises(
+    app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: nodes.document
+) -> None:
+    """Put the exercises of a page into its contents list."""
+    if doctree is not None and "toc" in context:
+        context["toc"] = contents.with_exercises(context["toc"], doctree)
 
 
 def fix_page(
@@ -109,11 +144,16 @@ def publish_notebooks(app: Sphinx, error: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the hooks and directives with Sphinx."""
-    app.add_directive("errata", ErrataTable)
-    app.add_directive("status", StatusTable)
+    for name, directive in DIRECTIVES.items():
+        app.add_directive(name, directive)
+    app.add_js_file("course.js", loading_method="defer")
+    app.connect("config-inited", gather_bibliography)
     app.connect("builder-inited", find_repository)
     app.connect("env-get-outdated", outdated_pages)
     app.connect("source-read", use_executed)
+    app.connect("env-get-updated", numbers.restore_numbers, priority=400)
+    app.connect("env-get-updated", numbers.number_within_pages, priority=600)
+    app.connect("html-page-context", list_exercises, priority=400)  # the theme renders the list
     app.connect("html-page-context", fix_page, priority=900)  # after sphinx-book-theme
     app.connect("build-finished", publish_notebooks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
