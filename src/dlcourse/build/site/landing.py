@@ -49,7 +49,8 @@ class Chapters(CourseDirective):
             there = system.page in self.env.found_docs
             name = f"{{doc}}`{system.title} </{system.page}>`" if there else system.title
             lines.append(f"- {name}{' *(to come)*' if is_here and not there else ''}")
-        lines += ["", "+++", self.needs(chapter) if is_here else "To come", "::::"]
+        footer = self.needs(chapter) if is_here else "To come"
+        lines += ["", ":::{card-footer}", footer, ":::", "::::"]
         return lines
 
     def needs(self, chapter: systems.Chapter) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
 from docutils import nodes
 
 from dlcourse.build import records, systems
@@ -75,13 +75,12 @@ def recorded_cells(root: Path) -> Iterator[RecordedCell]:
     for file in sorted((root / EXECUTED).glob("chapters/*/*.ipynb")):
         page = file.relative_to(root / EXECUTED).with_suffix("").as_posix()
         record = records.read_record(records.record_path(root / f"{page}.py"))
-        for name, cell in records.gpu_cells(json.loads(file.read_text(encoding="utf-8"))).items():
+        for name, cell in records.gpu_cells(nbformat.read(file, as_version=4)).items():
             known = record.cells.get(name) if record else None
             if record is None or known is None:
                 yield RecordedCell(page, name, "missing")
                 continue
-            source = cell["source"]
-            digest = records.source_digest("".join(source))
+            digest = records.source_digest(cell["source"])
             state = "current" if known.source_sha256 == digest else "older code"
             yield RecordedCell(page, name, state, record.device, record.date[:10])
 
