@@ -33,6 +33,7 @@ text { fill: currentColor; } .note { fill: #59636e; } .middle { text-anchor: mid
 .data { fill: #ddf4ff; stroke: #0969da; } .focus { fill: #fff1e5; stroke: #bc4c00; }
 .hidden { fill: #d1d9e0; stroke: #59636e; stroke-width: 1.5; stroke-dasharray: 4 3; }
 .arrow { fill: none; stroke: #59636e; stroke-width: 2; } .dashed { stroke-dasharray: 5 4; }
+.arrow-line { fill: none; stroke: #59636e; stroke-width: 1.5; }
 .arrow-head { fill: #59636e; }
 """
 
