@@ -15,7 +15,7 @@ import pytest
 import yaml
 from playwright.sync_api import Browser, sync_playwright
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("jupyter_book")
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PAGE = "chapters/1_toy/1_toy"
 TOC = f"""\
 format: jb-book

@@ -13,50 +13,48 @@ from dlcourse.build import records, systems
 from dlcourse.build.site.directives import EXECUTED, CourseDirective, list_table
 
 CPU_SECONDS, MEGABYTES = 30, 1500  # the budget of a notebook
+OVER = "▲ over"
 
 
 class Status(CourseDirective):
     """``{status}``: one row a notebook; what is over the budget is marked."""
 
     def build(self) -> list[nodes.Node]:
-        rows, total = [], 0.0
-        for page, run in sorted(self.summary().items()):
-            if page not in self.env.found_docs:
-                continue
-            total += run["seconds"]
-            rows.append(
-                (
-                    f"{{doc}}`/{page}`",
-                    "✓ ok" if run["result"] == "ok" else f"✗ {run['result']}",
-                    _measured(run.get("cpu_seconds"), CPU_SECONDS, "s"),
-                    f"{run['seconds']:,.0f} s",
-                    _measured(run["peak_memory_mb"], MEGABYTES, "MB"),
-                    run["device"],
-                    str(run["date"])[:10],
-                )
+        runs = {
+            page: run
+            for page, run in sorted(self.summary().items())
+            if page in self.env.found_docs
+        }
+        rows = [
+            (
+                f"{{doc}}`/{page}`",
+                "✓ ok" if run["result"] == "ok" else f"✗ {run['result']}",
+                _measured(run.get("cpu_seconds"), CPU_SECONDS, "s"),
+                f"{run['seconds']:,.0f} s",
+                _measured(run["peak_memory_mb"], MEGABYTES, "MB"),
+                str(run["date"])[:10],
             )
-        header = ("Notebook", "Result", "CPU time", "Time", "Memory", "Device", "Run")
-        table = list_table(header, rows, ":class: status")
-        over = sum("over" in cell for row in rows for cell in row)
-        said = f"{over} of these are over it." if over else "None is over it."
-        return self.parse(
-            [
-                f"A notebook may take {CPU_SECONDS} seconds of CPU time and {MEGABYTES:,} MB of "
-                f"memory. {said}",
-                "",
-                *table,
-                "",
-                f"All notebooks together: {total / 60:.1f} minutes.",
-            ]
+            for page, run in runs.items()
+        ]
+        over = sum(any(OVER in cell for cell in row) for row in rows)
+        budget = (
+            f"The budget of a notebook is {CPU_SECONDS} seconds of CPU time and {MEGABYTES:,} MB "
+            f"of memory; {over or 'none'} of the {len(rows)} {'is' if over == 1 else 'are'} over it."
         )
+        devices = " and ".join(sorted({run["device"] for run in runs.values()}))
+        total = sum(run["seconds"] for run in runs.values()) / 60
+        together = f"Run on {devices}. All notebooks together: {total:.1f} minutes."
+        header = ("Notebook", "Result", "CPU time", "Time", "Memory", "Run on")
+        table = list_table(header, rows, ":class: status")
+        return self.parse([budget, "", *table, "", together])
 
 
 def _measured(value: float | None, limit: float, unit: str) -> str:
     """A measurement with its unit, and a mark where it is over its limit."""
     if value is None:
-        return "not measured"
+        return "–"
     text = f"{value:,.0f} {unit}"
-    return f"**{text}** ▲ over" if value > limit else text
+    return f"**{text}** {OVER}" if value > limit else text
 
 
 @dataclass(frozen=True)
