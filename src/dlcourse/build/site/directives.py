@@ -18,6 +18,7 @@ EXECUTED = Path("_build/executed")
 SUMMARY = EXECUTED / "summary.json"
 #: Files that the site is made from besides the pages; they lie where Sphinx can read them.
 GENERATED = Path("_build/site")
+COMMIT = GENERATED / "commit"  # what a page that names the commit depends on
 
 
 class CourseDirective(SphinxDirective):

@@ -16,7 +16,7 @@ import yaml
 from docutils import nodes
 
 from dlcourse.build import bibliography
-from dlcourse.build.site.directives import CourseDirective, list_table
+from dlcourse.build.site.directives import COMMIT, CourseDirective, list_table
 
 DEFECT = ("page", "system", "defect", "consequence", "correct", "source", "test")
 CORRECTION = ("date", "page", "claimed", "right", "seen")
@@ -64,7 +64,7 @@ class Errata(Ledger):
 
     def build(self) -> list[nodes.Node]:
         keys = set(bibliography.gather(self.root))
-        for file in bibliography.files(self.root):
+        for file in (self.root / COMMIT, *bibliography.files(self.root)):
             self.env.note_dependency(str(file))
         entries = self.entries()
         count = len({(entry["page"], entry["system"]) for entry in entries})

@@ -22,7 +22,7 @@ from dlcourse import devices
 from dlcourse.build import bibliography, sources
 from dlcourse.build.site import cells, contents, numbers
 from dlcourse.build.site.diagrams import Diagram
-from dlcourse.build.site.directives import EXECUTED, GENERATED
+from dlcourse.build.site.directives import COMMIT, EXECUTED, GENERATED
 from dlcourse.build.site.errata import Corrections, Errata
 from dlcourse.build.site.landing import Chapters, Shown
 from dlcourse.build.site.links import Repository, launch_group, source_edit_url
@@ -90,12 +90,11 @@ def find_repository(app: Sphinx) -> None:
     app.course_repository = Repository(  # type: ignore[attr-defined]
         url=options["repository_url"], branch=branch, commit=find_commit(Path(app.srcdir), branch)
     )
+    write_if_changed(Path(app.srcdir, COMMIT), app.course_repository.commit)
 
 
-def outdated_pages(
-    app: Sphinx, env: BuildEnvironment, added: set, changed: set, removed: set
-) -> list[str]:
-    """All pages once the commit has changed: their links name it."""
+def rewritten_pages(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """All pages once the commit has changed: their buttons name it. Reading them can be spared."""
     commit = app.course_repository.commit  # type: ignore[attr-defined]
     before, env.course_commit = getattr(env, "course_commit", commit), commit  # type: ignore
     return sorted(env.found_docs) if commit != before else []
@@ -164,7 +163,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", use_all_cores)
     app.connect("config-inited", gather_bibliography)
     app.connect("builder-inited", find_repository)
-    app.connect("env-get-outdated", outdated_pages)
+    app.connect("env-get-updated", rewritten_pages)
     app.connect("source-read", use_executed)
     app.connect("env-get-updated", numbers.restore_numbers, priority=400)
     app.connect("env-get-updated", numbers.number_within_pages, priority=600)
