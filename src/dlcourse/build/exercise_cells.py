@@ -81,23 +81,20 @@ def label(key: str) -> str:
     return "ex-" + key.replace(".", "-")
 
 
-def heading(exercise: Exercise | Prediction) -> str:
-    """What an exercise is called, on the page as in the notebook: its key, and its title."""
-    return f"Exercise {exercise.key}: {exercise.title}"
-
-
 def statement_markdown(exercise: Exercise | Prediction) -> str:
-    """The statement as an admonition of the class ``exercise``; its kind is the first line."""
-    options = [f":name: {label(exercise.key)}", f":class: exercise {exercise.difficulty}"]
+    """The statement, called by its key as in the messages of ``check``; its kind comes first."""
+    title = f"{exercise.key}: {exercise.title}"
+    options = [f":label: {label(exercise.key)}", f":class: {exercise.difficulty}"]
     body = f"*{exercise.difficulty.capitalize()}.*\n\n{exercise.statement.strip()}"
-    return _admonition(heading(exercise), options, body)
+    return _directive("exercise", title, options, body)
 
 
 def solution_markdown(exercise: Exercise | Prediction) -> str:
-    """The solution as a folded admonition."""
+    """The solution, folded on the page."""
     source = function_source(_answer_function(exercise))
-    text = f"{exercise.discussion.strip()}\n\n```python\n{source}\n```"
-    return _admonition(f"Solution of {exercise.key}", [":class: solution dropdown"], text)
+    text = f"{exercise.discussion.strip()}\n\n```python\n{source}\n```".strip()
+    options = [f":label: sol-{label(exercise.key).removeprefix('ex-')}"]
+    return _directive("solution", exercise.key, options, text)
 
 
 def stub_source(exercise: Exercise | Prediction) -> str:
@@ -147,8 +144,8 @@ def _below_imports(exercise: Exercise | Prediction, source: str) -> str:
     return f"{exercise.imports.strip()}\n\n\n{source}" if exercise.imports else source
 
 
-def _admonition(title: str, options: list[str], body: str) -> str:
-    return "\n".join([f"::::{{admonition}} {title}", *options, "", body.strip(), "::::"])
+def _directive(name: str, argument: str, options: list[str], body: str) -> str:
+    return "\n".join([f"::::{{{name}}} {argument}", *options, "", body.strip(), "::::"])
 
 
 def _markdown(source: str, key: str, role: str, tags: Sequence[str] = ()) -> Any:

@@ -59,7 +59,7 @@ def test_a_prediction_is_a_form_in_its_statement_and_leaves_no_cells_for_a_kerne
     assert [cell.metadata["dlcourse"]["role"] for cell in cells] == ["statement", "solution"]
     statement = cells[0].source
     assert statement.endswith(":::{prediction} 119.2.predict-beta\n:::\n::::")
-    assert statement.count("::::{admonition}") == 1
+    assert statement.count("::::{exercise}") == 1
 
 
 def test_an_implementation_keeps_its_stub_and_call():

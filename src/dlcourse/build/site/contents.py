@@ -5,7 +5,7 @@ from __future__ import annotations
 from bs4 import BeautifulSoup, Tag
 from docutils import nodes
 
-EXERCISE = "exercise"  # the class of an exercise's admonition
+from dlcourse.build.site.exercises import EXERCISE
 
 
 def is_exercise(node: nodes.Node) -> bool:

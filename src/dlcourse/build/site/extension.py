@@ -24,6 +24,7 @@ from dlcourse.build.site import cells, contents, numbers
 from dlcourse.build.site.diagrams import Diagram
 from dlcourse.build.site.directives import COMMIT, EXECUTED, GENERATED
 from dlcourse.build.site.errata import Corrections, Errata
+from dlcourse.build.site.exercises import Exercise, Solution
 from dlcourse.build.site.landing import Chapters, Shown
 from dlcourse.build.site.links import Repository, launch_group, source_edit_url
 from dlcourse.build.site.predictions import PredictionForm
@@ -37,9 +38,11 @@ DIRECTIVES = {
     "corrections": Corrections,
     "diagram": Diagram,
     "errata": Errata,
+    "exercise": Exercise,
     "prediction": PredictionForm,
     "records": Records,
     "shown": Shown,
+    "solution": Solution,
     "status": Status,
     "systems": Systems,
 }
