@@ -132,6 +132,27 @@
   }
 })();
 
+/* What scrolls sideways says so: an attribute, by which the style sheet fades its edge. */
+(() => {
+  const SCROLLS = ".picture, mjx-container[display='true'], .pst-scrollable-table-container, "
+    + ".cell_output .output, .highlight pre";
+  const look = node =>
+    node.toggleAttribute("data-more", node.scrollLeft + node.clientWidth < node.scrollWidth - 2);
+  const lookAtAll = () => document.querySelectorAll(".bd-article").forEach(article =>
+    article.querySelectorAll(SCROLLS).forEach(node => {
+      if (!node.dataset.watched) {
+        node.dataset.watched = "";
+        node.addEventListener("scroll", () => look(node), {passive: true});
+      }
+      look(node);
+    }));
+  addEventListener("resize", lookAtAll);
+  addEventListener("load", async () => {
+    await window.MathJax?.startup?.promise;
+    lookAtAll();
+  });
+})();
+
 /* Predictions: the form compares as `check` does in the notebook, and gives the same hints. */
 (() => {
   const near = (a, b, {rtol, atol}) =>
