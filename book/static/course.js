@@ -5,37 +5,40 @@
 (() => {
   if (typeof Search === "undefined") return;
   const LEFT_OUT = "script, style, .headerlink, .bd-header-article, .badge-line, form.prediction, "
-    + ".prev-next-footer, details.hide > summary, .explore-control";
+    + ".prev-next-footer, .explore-control, details.hide";
+  const CODE = "div.cell_input, div.highlight";
 
-  Search.htmlToText = (markup, anchor) => {
+  // The words of a page or of a part of it, with or without its code.
+  function wordsOf(markup, anchor, leftOut) {
     const page = new DOMParser().parseFromString(markup, "text/html");
     const article = page.querySelector("article") || page.querySelector("[role='main']");
     if (!article) return "";
-    article.querySelectorAll(LEFT_OUT).forEach(node => node.remove());
+    article.querySelectorAll(leftOut).forEach(node => node.remove());
     article.querySelectorAll(".math").forEach(node => {
       node.textContent = node.textContent.replace(/\\[()[\]]/g, "");
     });
     const part = (anchor && article.querySelector(anchor)) || article;
     return part.textContent.replace(/\s+/g, " ").trim();
-  };
+  }
+
+  Search.htmlToText = (markup, anchor) => wordsOf(markup, anchor, LEFT_OUT);
 
   Search.makeSearchSummary = (markup, words, anchor) => {
-    const text = Search.htmlToText(markup, anchor);
+    const escaped = [...words].map(word => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|");
+    const pattern = new RegExp(`(?<![\\w])(${escaped})`, "i");
+    let text = wordsOf(markup, anchor, `${LEFT_OUT}, ${CODE}`);
+    if (!pattern.test(text)) text = Search.htmlToText(markup, anchor);
     if (!text) return null;
-    const lower = text.toLowerCase();
-    const wanted = [...words].map(word => word.toLowerCase());
-    const places = wanted.map(word => lower.indexOf(word)).filter(place => place >= 0);
-    const found = places.length ? Math.min(...places) : 0;
+    const found = Math.max(text.search(pattern), 0);
     // Begin where the sentence begins, if that is near.
-    const begun = Math.max(...[". ", "? ", "! ", ": "].map(e => text.lastIndexOf(e, found) + 2), 0);
-    const start = found - begun > 160 ? text.indexOf(" ", found - 120) + 1 : begun === 1 ? 0 : begun;
+    const ends = [...text.slice(Math.max(found - 160, 0), found).matchAll(/[.?!:] /g)].pop();
+    const near = Math.max(found - 160, 0) + (ends ? ends.index + 2 : 0);
+    const start = near === 0 || ends ? near : text.indexOf(" ", near) + 1;
     const end = start + 260 < text.length ? text.lastIndexOf(" ", start + 260) : text.length;
     const summary = document.createElement("p");
     summary.className = "context";
     if (start > 0) summary.append("… ");
-    const shown = text.slice(start, end);
-    const pattern = wanted.map(word => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|");
-    shown.split(new RegExp(`(${pattern})`, "i")).forEach((piece, i) => {
+    text.slice(start, end).split(pattern).forEach((piece, i) => {
       if (i % 2 === 0) { summary.append(piece); return; }
       const mark = document.createElement("mark");
       mark.textContent = piece;

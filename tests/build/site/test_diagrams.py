@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from dlcourse.build.site.diagrams import DiagramError, inline, standalone
+from dlcourse.build.drawings import DiagramError, inline, markdown_image, standalone
 
 ROOT = Path(__file__).resolve().parents[3]
 DRAWINGS = sorted(ROOT.glob("chapters/*/figures/*.svg"))
@@ -31,9 +32,15 @@ def test_arrows_have_heads_and_names_are_those_of_the_figure():
 
 def test_a_drawing_alone_brings_its_style():
     root = ElementTree.fromstring(standalone(SMALL))
+    assert (root.get("width"), root.get("height")) == ("100", "50")
     style = root.find("{http://www.w3.org/2000/svg}style").text
     for name in ("box", "data", "focus", "hidden", "arrow", "note", "strong"):
         assert f".{name}" in style
+
+
+def test_a_notebook_gets_an_image_that_carries_the_drawing():
+    match = re.fullmatch(r"!\[text\]\(data:image/svg\+xml;base64,(.+)\)", markdown_image(SMALL, "text"))
+    assert base64.b64decode(match[1]).decode("utf8") == standalone(SMALL)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from bs4 import BeautifulSoup
 
 from dlcourse.build import systems
 from dlcourse.build.bibliography import gather
+from dlcourse.build.site.status import recorded_cells
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
@@ -206,6 +207,14 @@ def test_status_page_marks_what_is_over_the_budget(site):
     rows = page_of(site, "book/status").select("#notebooks tbody tr")
     marked = {row.select_one("a")["href"] for row in rows if "over" in row.get_text()}
     assert marked == {f"../{page}.html" for page in over if page in NOTEBOOKS}
+
+
+def test_status_page_has_every_recorded_cell(site):
+    rows = page_of(site, "book/status").select("#recorded-cells tbody tr")
+    shown = [tuple(cell.get_text(strip=True) for cell in row.select("td")[1:3]) for row in rows]
+    cells = list(recorded_cells(ROOT))
+    assert cells and [name for name, _ in shown] == [cell.cell for cell in cells]
+    assert all(cell.state in state for cell, (_, state) in zip(cells, shown))
 
 
 def test_status_page_has_all_systems(site):

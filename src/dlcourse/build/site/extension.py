@@ -5,9 +5,11 @@ Named in ``_config.yml`` among the extensions; used by the site build only.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +98,34 @@ def find_repository(app: Sphinx) -> None:
     write_if_changed(Path(app.srcdir, COMMIT), app.course_repository.commit)
 
 
+def _digest(files: Iterable[Path]) -> str:
+    """Of the contents of files."""
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        if file.is_file():
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def reread_pages(
+    app: Sphinx, env: BuildEnvironment, added: set, changed: set, removed: set
+) -> list[str]:
+    """All pages once this extension has changed: it makes what is read."""
+    state = _digest(Path(__file__).parent.glob("*.py"))
+    before, env.course_code = getattr(env, "course_code", None), state  # type: ignore
+    return sorted(env.found_docs) if state != before else []
+
+
 def rewritten_pages(app: Sphinx, env: BuildEnvironment) -> list[str]:
-    """All pages once the commit has changed: their buttons name it. Reading them can be spared."""
+    """All pages once something that is on each of them has changed; reading them can be spared.
+
+    That is the commit, which the buttons name; the style and the scripts; the list of pages.
+    """
+    root = Path(app.srcdir)
     commit = app.course_repository.commit  # type: ignore[attr-defined]
-    before, env.course_commit = getattr(env, "course_commit", commit), commit  # type: ignore
-    return sorted(env.found_docs) if commit != before else []
+    state = commit + _digest([*root.glob("book/static/*"), root / "_toc.yml"])
+    before, env.course_state = getattr(env, "course_state", None), state  # type: ignore
+    return sorted(env.found_docs) if state != before else []
 
 
 def use_executed(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -166,6 +191,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", use_all_cores)
     app.connect("config-inited", gather_bibliography)
     app.connect("builder-inited", find_repository)
+    app.connect("env-get-outdated", reread_pages)
     app.connect("env-get-updated", rewritten_pages)
     app.connect("source-read", use_executed)
     app.connect("env-get-updated", numbers.restore_numbers, priority=400)
