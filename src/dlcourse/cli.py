@@ -266,6 +266,33 @@ def pair(
 
 
 @app.command()
+def workspace(
+    paths: Annotated[
+        list[str] | None, typer.Argument(help="Sources or folders; by default, all.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where. [default: workspace/ in the checkout]")
+    ] = None,
+) -> None:
+    """Copy the notebooks to a folder to work in; what is there already stays as it is."""
+    _require_notebook_tools()
+    from dlcourse.build import workspace as copies
+    from dlcourse.build.learner import write_pair
+
+    root = _root()
+    chosen = _resolve(paths or [], root)
+    for source in chosen:
+        write_pair(root / source, root)
+    said = {
+        "made": "made",
+        "kept": "kept as it is",
+        "outdated": "kept as it is; the course has a newer edition: rename yours to get it too",
+    }
+    for copy in copies.fill(root, chosen, folder):
+        typer.echo(f"{copy.path}: {said[copy.state]}")
+
+
+@app.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
