@@ -1,6 +1,9 @@
 from .cifar import cifar10 as cifar10
 from .image_folders import image_folder as image_folder
+from .mnist_5k import mnist as mnist
 from .optical_digits import digits as digits
+from .packages import FetchError as FetchError
+from .packages import credit as credit
 from .painted_shapes import HUES as HUES
 from .painted_shapes import SHAPES as SHAPES
 from .painted_shapes import TEXTURES as TEXTURES

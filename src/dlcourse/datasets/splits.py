@@ -17,7 +17,7 @@ class Split(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """The three parts of a data set. Fit on ``train``, choose on ``validation``, report ``test``."""
+    """Three parts of a data set. Fit on ``train``, choose on ``validation``, report ``test``."""
 
     train: Split
     validation: Split
@@ -65,14 +65,16 @@ def stratified_splits(
     if max_shift < 0 or copies < 1:
         raise ValueError(f"need max_shift >= 0 and copies >= 1, got {max_shift} and {copies}")
     if copies > 1 and max_shift == 0:
-        raise ValueError("copies > 1 without max_shift would repeat every image: set max_shift >= 1")
+        raise ValueError("copies > 1 without max_shift would repeat every image: set max_shift")
 
     import torch
     from sklearn.model_selection import train_test_split
 
     labels = y.numpy()
     indices = torch.arange(len(y)).numpy()
-    rest, test = train_test_split(indices, test_size=test_fraction, stratify=labels, random_state=seed)
+    rest, test = train_test_split(
+        indices, test_size=test_fraction, stratify=labels, random_state=seed
+    )
     train, validation = train_test_split(
         rest,
         test_size=validation_fraction / (1 - test_fraction),
