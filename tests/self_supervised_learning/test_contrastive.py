@@ -15,15 +15,13 @@ from dlcourse.datasets import shapes
 from dlcourse.large_scale_training import distributed, launch
 from dlcourse.self_supervised_learning import (
     BatchViews,
+    ConvNet,
     SimCLR,
+    alignment,
+    gather_across_processes,
     nt_xent,
     nt_xent_reference,
     pretrain,
-)
-from dlcourse.self_supervised_learning.contrastive import (
-    ConvNet,
-    alignment,
-    gather_across_processes,
     uniformity,
 )
 

@@ -16,6 +16,7 @@ from dlcourse.self_supervised_learning import (
     DINOHead,
     DINOLoss,
     VisionTransformer,
+    blob_masks,
     iBOTLoss,
     koleo_loss,
     momentum_schedule,
@@ -23,7 +24,6 @@ from dlcourse.self_supervised_learning import (
     sinkhorn_knopp,
     update_teacher,
 )
-from dlcourse.self_supervised_learning.dino import blob_masks
 
 # After dlcourse, which lets torchvision be imported beside a CPU build of torch.
 from lightly.loss import DINOLoss as LightlyDINOLoss

@@ -13,11 +13,9 @@ from transformers import ViTMAEConfig, ViTMAEForPreTraining
 from dlcourse.self_supervised_learning import (
     MaskedAutoencoder,
     VisionTransformer,
+    masked_autoencoder_loss_reference,
     patchify,
     random_masking,
-)
-from dlcourse.self_supervised_learning.masked_autoencoders import (
-    masked_autoencoder_loss_reference,
 )
 
 

@@ -176,3 +176,26 @@ def test_masked_autoencoders_texture_wants_a_low_ratio_and_hue_a_high_one():
         for ratio in ("0.25", "0.5"):
             assert table[ratio]["hue"][share] < table["untrained"]["hue"][share]
     assert max(values["shape"][2] for values in table.values()) < 30
+
+
+def test_the_record_of_the_step_shows_what_the_text_says():
+    text = "\n".join(printed("1b_dino", "dinov2-step"))
+    rows = re.findall(r"^(.*), bfloat16 +(\d+) +(\d+)%", text, re.MULTILINE)
+    speed = {name: int(images) for name, images, _ in rows}
+    assert speed["eager"] > 1.4 * speed["crop by crop"]  # well ahead
+    assert speed["compiled"] > 1.2 * speed["eager"] > speed["eager"]
+    assert speed["transformers compiled"] > 1.2 * speed["transformers"]
+    assert 1.1 < speed["compiled"] / speed["transformers compiled"] < 1.25  # comes near
+    assert max(int(peak) for *_, peak in rows) < 40  # far more than half is missing
+
+
+def test_the_record_of_the_attention_shows_what_the_text_says():
+    text = "\n".join(printed("1b_dino", "attention"))
+    area = float(re.search(r"shape covers: ([\d.]+)", text)[1])
+    untrained, trained = (
+        [float(v) for v in re.search(rf" {name}: (.*)", text)[1].split(", ")]
+        for name in ("untrained", "trained")
+    )
+    assert all(abs(share - area) < 0.04 for share in untrained)
+    assert 0.4 < max(trained) < 0.65 and max(trained) > 3 * area
+    assert min(trained) < area

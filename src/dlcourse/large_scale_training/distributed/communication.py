@@ -13,8 +13,11 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
+import torch
+import torch.distributed as dist
 
 from dlcourse.large_scale_training.distributed._checks import positive
+from dlcourse.measure import time_call
 
 __all__ = ["fit_alpha_beta", "ring_all_reduce_time", "ring_pass_time", "time_all_reduce"]
 
@@ -74,11 +77,6 @@ def fit_alpha_beta(
 def time_all_reduce(sizes: Sequence[int], *, repeats: int = 5) -> list[float]:
     """Median seconds of an all-reduce of each size in bytes, as seen by this rank; call it on every
     rank within ``distributed``."""
-    import torch
-    import torch.distributed as dist
-
-    from dlcourse.measure import time_call
-
     device = "cuda" if "nccl" in str(dist.get_backend_config()) else "cpu"
     medians = []
     for size in sizes:
