@@ -26,7 +26,7 @@ def loaded_by(statement: str) -> set[str]:
         "import dlcourse",
         "import dlcourse.notebook",
         "import dlcourse.build.engine",
-        "import dlcourse.build.sources, dlcourse.build.records",
+        "import dlcourse.build.sources",
     ],
 )
 def test_import_loads_nothing_heavy(statement):
