@@ -128,7 +128,7 @@ def train_and_die(world, folder):
 def on_two_ranks(folder):
     """Everything that needs two ranks; returns facts by name. The first attempt ends early."""
     facts = {}
-    with distributed("gloo", timeout=60) as world:
+    with distributed("gloo") as world:
         facts["restarted"] = train_and_die(world, Path(folder, "restarted"))
 
         for name, make in OPTIMIZERS.items():  # 10 steps, a save, 10 more; then again from the save
@@ -161,7 +161,7 @@ def on_two_ranks(folder):
 
 def on_four_ranks(folder):
     facts = {}
-    with distributed("gloo", timeout=60) as world:
+    with distributed("gloo") as world:
         for name, make in OPTIMIZERS.items():
             model = shard(Net(seed=9))
             optimizer = make(model.parameters())
@@ -178,12 +178,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two(folder):
-    return launch(on_two_ranks, 2, str(folder), time_limit=150, max_restarts=1)
+    return launch(on_two_ranks, 2, str(folder), time_limit=300, max_restarts=1)
 
 
 @pytest.fixture(scope="module")
 def four(two, folder):
-    return launch(on_four_ranks, 4, str(folder), time_limit=150)
+    return launch(on_four_ranks, 4, str(folder), time_limit=300)
 
 
 @pytest.fixture(scope="module")
@@ -456,9 +456,8 @@ KILLER = """
     for _ in range(5):
         save_checkpoint(path, model, optimizer, step=0, extra=0)
     a_save = (time.perf_counter() - start) / 5
-    chance, steps, unfinished = random.Random(0), [], 0
+    chance, first, steps, unfinished = random.Random(0), 0, [], 0
     for _ in range(kills):
-        first = load_checkpoint(path, model, optimizer)["step"]
         started, begins = os.pipe()
         child = os.fork()  # one thread, nothing computed in parallel: safe, and quick
         if child == 0:
@@ -467,6 +466,7 @@ KILLER = """
                 os.write(begins, b"x")
                 save_checkpoint(path, model, optimizer, step=step, extra=step)
             os._exit(1)
+        os.close(begins)  # here: if the child fails, the pipe then ends
         for _ in range(chance.randint(1, 2)):
             os.read(started, 1)  # the first or second save begins, however long that takes
         time.sleep(chance.uniform(0, a_save))
@@ -474,18 +474,18 @@ KILLER = """
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status)
         os.close(started)
-        os.close(begins)
         unfinished += len([n for n in os.listdir(path) if n.startswith("step-")]) > 1
         fresh = make()
         found = load_checkpoint(path, *fresh)
         assert numbers(*fresh) == {found["step"]} == {found["extra"]}, (found, numbers(*fresh))
         assert found["step"] >= first
-        steps.append(found["step"])
+        first = found["step"]
+        steps.append(first)
     print(json.dumps([steps, unfinished]))
 """
 
 
-def run_script(script, *arguments, timeout=120):
+def run_script(script, *arguments, timeout=600):
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
         capture_output=True,

@@ -530,7 +530,7 @@ def whole_batch():
 
 def gradients_on_two_ranks():
     """Loss and gradients of one rank, which holds half of the images, after DDP's average."""
-    with distributed("gloo", timeout=60) as world:
+    with distributed("gloo") as world:
         m = model(temperature=0.2).eval()  # eval: BatchNorm sees one rank's half only
         half = slice(4 * world.rank, 4 * world.rank + 4)
         views = [v[half] for v in whole_batch()]
