@@ -1,7 +1,9 @@
 """NT-Xent and SimCLR: equal to independent formulations, and what the loss does to its views."""
 
 import math
+import sys
 
+import cloudpickle
 import numpy as np
 import pytest
 import torch
@@ -24,6 +26,9 @@ from dlcourse.self_supervised_learning import (
     pretrain,
     uniformity,
 )
+
+# The ranks get this file's code by value, and need not import the libraries compared with.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 SEEDS = pytest.mark.parametrize("seed", range(8))
 TEMPERATURES = (0.05, 0.2, 0.5, 1.0, 3.0)

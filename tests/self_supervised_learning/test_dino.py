@@ -2,7 +2,9 @@
 
 import copy
 import math
+import sys
 
+import cloudpickle
 import numpy as np
 import pytest
 import torch
@@ -31,6 +33,9 @@ from lightly.loss import IBOTPatchLoss, KoLeoLoss
 from lightly.loss.swav_loss import sinkhorn as lightly_sinkhorn
 from lightly.models.modules.heads import DINOProjectionHead
 from lightly.utils.scheduler import cosine_schedule
+
+# The ranks get this file's code by value, and need not import the libraries compared with.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 SEEDS = pytest.mark.parametrize("seed", range(8))
 LOSSES = pytest.mark.parametrize("loss_class", [DINOLoss, iBOTLoss])
