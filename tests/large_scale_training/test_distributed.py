@@ -43,6 +43,7 @@ from dlcourse.large_scale_training import (
     zero_memory,
 )
 from dlcourse.large_scale_training.distributed import communication
+from dlcourse.measure import transformer_activations
 
 # As with functions of a notebook: the ranks cannot import this file and get its code by value.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -575,6 +576,7 @@ def test_activation_bytes_are_korthikantis():
     attention = activation_bytes(1, 2048, 12288, 96, 96, "attention")
     assert nothing / attention == pytest.approx(114 / 34)
     assert activation_bytes(1, 2048, 12288, 96, 96, "blocks") == 2 * 2048 * 12288 * 96
+    assert attention == 2 * transformer_activations(2048, 12288, 96)  # numbers of 2 bytes
     with pytest.raises(ValueError, match="recompute"):
         activation_bytes(1, 1, 1, 1, 1, "all")
 
