@@ -77,10 +77,8 @@ from dlcourse.large_scale_training import (
     time_all_reduce,
     zero_memory,
 )
-from dlcourse.large_scale_training.transformer import (
-    Transformer,
-    source_code_batch,
-)
+from dlcourse.large_scale_training.source_text import source_code_batch
+from dlcourse.large_scale_training.transformer import Transformer
 from dlcourse.notebook import claim, explore, say, show_source
 
 torch.set_num_threads(1)
@@ -844,9 +842,9 @@ claim(
 # small file `latest`, which names the version that counts.
 
 # %%
-from dlcourse.large_scale_training._checkpoint import _commit
+from dlcourse.large_scale_training.checkpoints.saving import commit
 
-show_source(_commit)
+show_source(commit)
 
 # %% [markdown] tags=["skip"]
 # Then we kill. A child process saves again and again, and we send it SIGKILL,
@@ -1288,10 +1286,10 @@ claim(
 
 # %% tags=["gpu", "hide-input"] name="techniques"
 from dlcourse.large_scale_training import LaunchError
-from dlcourse.large_scale_training.transformer import (
-    matmul_peak,
+from dlcourse.large_scale_training.experiments.techniques import (
     measure_training,
 )
+from dlcourse.measure import matmul_peak
 
 MEDIUM = dict(vocabulary=32_768, sequence=2048, width=2048, layers=24, heads=16)
 LARGE = dict(vocabulary=32_768, sequence=2048, width=4096, layers=32, heads=32)

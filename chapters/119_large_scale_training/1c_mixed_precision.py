@@ -29,7 +29,6 @@ profile = "cpu"  # "gpu" on a machine with one: the cells tagged gpu then run
 # %% tags=["hide-input", "skip"]
 import copy
 import math
-import time
 import warnings
 
 import matplotlib.pyplot as plt
@@ -41,12 +40,10 @@ from torch import nn
 from dlcourse.datasets import digits
 from dlcourse.experiments import MLPs, cross_entropy, losses
 from dlcourse.large_scale_training import MixedPrecision, underflow_fraction
-from dlcourse.large_scale_training.transformer import (
-    Transformer,
-    language_loss,
-    losses_in,
-    source_code_batch,
-)
+from dlcourse.large_scale_training.experiments.dtypes import losses_in
+from dlcourse.large_scale_training.source_text import source_code_batch
+from dlcourse.large_scale_training.transformer import Transformer, language_loss
+from dlcourse.measure import measure_step
 from dlcourse.notebook import claim, explore, say, show_source
 
 # The tensors here are small: a second thread costs more than it brings.
@@ -1180,18 +1177,14 @@ for name, dtype, products in [
     model = Transformer(**SHAPE).cuda()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, fused=True)
     amp = MixedPrecision(dtype, max_grad_norm=1.0)
-    inputs, targets = (t.cuda() for t in source_code_batch(0, 16, 512))
-    torch.cuda.reset_peak_memory_stats()
-    times = []
-    for _ in range(25):
-        begin = time.perf_counter()
-        amp.step(model, optimizer, language_loss, inputs, targets)  # waits
-        times.append(time.perf_counter() - begin)
-    taken = sorted(times[5:])[10]
+    batch = [t.cuda() for t in source_code_batch(0, 16, 512)]
+    step = lambda: amp.step(model, optimizer, language_loss, *batch)
+    cost = measure_step(step, "cuda", warmup=4, repeats=20)
+    taken = cost.seconds
     base = base or taken
     print(
-        f"{name:6}{1000 * taken:11.1f}{inputs.numel() / taken:12,.0f}"
-        f"{torch.cuda.max_memory_allocated() / 2**30:11.1f}{base / taken:10.1f}"
+        f"{name:6}{1000 * taken:11.1f}{batch[0].numel() / taken:12,.0f}"
+        f"{cost.peak_bytes / 2**30:11.1f}{base / taken:10.1f}"
     )
     del model, optimizer
 torch.set_float32_matmul_precision("highest")

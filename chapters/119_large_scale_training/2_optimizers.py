@@ -42,6 +42,7 @@ from dlcourse.large_scale_training import (
     Lion,
     optimizer_state_bytes,
 )
+from dlcourse.measure import measure_step
 from dlcourse.notebook import claim, explore, say, show_source
 
 # The tensors here are small: a second thread costs more than it brings.
@@ -433,7 +434,7 @@ except TypeError as error:
 # The readable form first: a pure function, one line for each line of {eq}`eq-lion`.
 
 # %%
-from dlcourse.large_scale_training.optimizers import lion_step_reference
+from dlcourse.large_scale_training import lion_step_reference
 
 show_source(lion_step_reference)
 
@@ -604,7 +605,7 @@ claim(
 # of {eq}`eq-schedule-free`:
 
 # %% tags=["skip"]
-from dlcourse.large_scale_training.optimizers import ScheduleFreeReference
+from dlcourse.large_scale_training import ScheduleFreeReference
 
 show_source(ScheduleFreeReference)
 
@@ -1201,19 +1202,9 @@ transformer = [(16384, D), (1024, D)] + 12 * block  # embeddings, 12 blocks
 count = sum(math.prod(shape) for shape in transformer)
 
 
-def seconds(function, repeats=30):
+def seconds(function):
     """Median time of a call on the GPU, after warming up."""
-    for _ in range(5):
-        function()
-    times = []
-    for _ in range(repeats):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        function()
-        end.record()
-        torch.cuda.synchronize()
-        times.append(begin.elapsed_time(end) / 1000)
-    return sorted(times)[len(times) // 2]
+    return measure_step(function, device, warmup=4, repeats=30).seconds
 
 
 source = torch.empty(2**30, dtype=torch.uint8, device=device)

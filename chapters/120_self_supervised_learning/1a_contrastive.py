@@ -41,7 +41,9 @@ from dlcourse.datasets import HUES, SHAPES, TEXTURES, Split, shapes
 from dlcourse.notebook import claim, explore, say, show_source
 from dlcourse.self_supervised_learning import (
     BatchViews,
+    ConvNet,
     SimCLR,
+    alignment,
     features,
     knn_accuracy,
     label_subset,
@@ -49,10 +51,6 @@ from dlcourse.self_supervised_learning import (
     nt_xent,
     nt_xent_reference,
     pretrain,
-)
-from dlcourse.self_supervised_learning.contrastive import (
-    ConvNet,
-    alignment,
     uniformity,
 )
 
@@ -1069,7 +1067,7 @@ plt.show()
 # group is open:
 
 # %% tags=["skip"]
-from dlcourse.self_supervised_learning.contrastive import _AllGather
+from dlcourse.self_supervised_learning.contrastive.nt_xent import _AllGather
 
 show_source(_AllGather)
 

@@ -45,9 +45,12 @@ from dlcourse.self_supervised_learning import (
     BatchViews,
     DINOHead,
     DINOLoss,
+    blob_masks,
+    features,
     iBOTLoss,
     knn_accuracy,
     koleo_loss,
+    label_subset,
     linear_probe,
     momentum_schedule,
     pca_rgb,
@@ -55,8 +58,6 @@ from dlcourse.self_supervised_learning import (
     sinkhorn_knopp,
     update_teacher,
 )
-from dlcourse.self_supervised_learning.dino import blob_masks
-from dlcourse.self_supervised_learning.evaluation import features, label_subset
 
 # The tensors here are small: a second thread costs more than it brings.
 torch.set_num_threads(1)
@@ -979,12 +980,12 @@ claim(
 # compiled. Drawing the ten views is part of the step.
 
 # %% tags=["gpu", "hide-input"] name="dinov2-step"
-from dlcourse.self_supervised_learning import _dino_step
-from dlcourse.self_supervised_learning._throughput import matmul_flops_per_second
+from dlcourse.measure import matmul_peak
+from dlcourse.self_supervised_learning.experiments import dino_step
 
 device = torch.device("cuda")
-sizes = _dino_step.StepSizes(images=64)
-peak = matmul_flops_per_second(device, torch.bfloat16)
+sizes = dino_step.StepSizes(images=64)
+peak = matmul_peak(device, torch.bfloat16)
 print(
     f"ViT-B/16, {sizes.images} images, 2 + {sizes.local_crops} crops, {sizes.hidden_patches} hidden patches: "
     f"{sizes.flops() / sizes.images / 1e9:.0f} GFLOP an image; "
@@ -1000,7 +1001,7 @@ for kind, dtype in [
     ("compiled", torch.bfloat16),
 ]:
     torch.cuda.empty_cache()
-    cost, last = _dino_step.measure_dino_step(kind, sizes, device, dtype)
+    cost, last = dino_step.measure_dino_step(kind, sizes, device, dtype)
     name = f"{kind}, {'float32' if dtype is None else 'bfloat16'}"
     speed[name] = sizes.images / cost.seconds
     print(
@@ -1033,23 +1034,23 @@ for name, value in speed.items():
 # the patch features as red, green and blue.
 
 # %% tags=["gpu", "hide-input"] name="attention" image={"alt": "Five rows of eight pictures: painted shapes on patterned grounds; then attention of the class token and patch features as colours, for the untrained and for the trained encoder."}
-from dlcourse.self_supervised_learning import _dino_step
+from dlcourse.self_supervised_learning.experiments import small_dinov2
 
-trained = _dino_step.train_small_dinov2(
+trained = small_dinov2.train_small_dinov2(
     torch.device("cuda"), steps=2500, dtype=torch.bfloat16
 )
-start = _dino_step.train_small_dinov2(
+start = small_dinov2.train_small_dinov2(
     torch.device("cuda"), steps=1, pictures=1000, dtype=torch.bfloat16
 )
 encoders = {
     name: t.model.teacher["encoder"].cpu() for name, t in (("untrained", start), ("trained", trained))
 }
-pictures, pixels = _dino_step.shape_pixels(500, 64, seed=1)
+pictures, pixels = small_dinov2.shape_pixels(500, 64, seed=1)
 print(f"loss {trained.losses[0]:.2f} → {sum(trained.losses[-50:]) / 50:.2f}")
 print(f"share of the area that the shape covers: {pixels.float().mean():.2f}")
 rows = {"picture": pictures[:8].permute(0, 2, 3, 1)}
 for name, vit in encoders.items():
-    share = _dino_step.attention_on_shape(vit, pictures, pixels)
+    share = small_dinov2.attention_on_shape(vit, pictures, pixels)
     print(f"share of each head's attention on it, {name}: " + ", ".join(f"{v:.2f}" for v in share))
     with torch.no_grad():
         tokens = vit.forward_features(pictures[:64])[:, 1:]

@@ -39,6 +39,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dlcourse.datasets import Split, shapes
+from dlcourse.measure import measure_step
 from dlcourse.notebook import claim, explore, say, show_source
 from dlcourse.self_supervised_learning import (
     SimMIM,
@@ -48,16 +49,16 @@ from dlcourse.self_supervised_learning import (
     knn_accuracy,
     label_subset,
     linear_probe,
+    masked_l1,
     patchify,
+    pixel_mask,
     pretrain,
     unpatchify,
 )
-from dlcourse.self_supervised_learning.simmim import (
+from dlcourse.self_supervised_learning.simmim.model import normalize_patches
+from dlcourse.self_supervised_learning.simmim.nearest import (
     average_distance,
     fill_from_nearest,
-    masked_l1,
-    normalize_patches,
-    pixel_mask,
 )
 
 # The tensors here are small: a second thread costs more than it brings.
@@ -1058,14 +1059,10 @@ timed = VisionTransformer(
 batch = pictures.repeat(2, 1, 1, 1)
 
 
-def seconds(function, repeats=5):
-    """Median time of a call that ends in a gradient."""
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        function().square().mean().backward()
-        times.append(time.perf_counter() - begin)
-    return sorted(times)[repeats // 2]
+def seconds(function):
+    """Median processor time of a call that ends in a gradient."""
+    step = lambda: function().square().mean().backward()
+    return measure_step(step, "cpu", warmup=0, repeats=5).seconds
 
 
 def with_mask_tokens(ratio):
@@ -1081,7 +1078,6 @@ def visible_only(ratio):
 
 
 RATIOS = [0.25, 0.5, 0.75, 0.9]
-seconds(with_mask_tokens(0.5))  # warm up
 cost = {
     name: np.array([1000 * seconds(make(ratio)) for ratio in RATIOS])
     for name, make in [

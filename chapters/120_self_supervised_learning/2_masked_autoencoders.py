@@ -38,6 +38,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from dlcourse.datasets import Split, render_shapes, shape_factors, shapes
+from dlcourse.measure import (
+    matmul_peak,
+    measure_step,
+    saved_bytes,
+    transformer_activations,
+    transformer_flops,
+)
 from dlcourse.notebook import claim, explore, say, show_source
 from dlcourse.self_supervised_learning import (
     MaskedAutoencoder,
@@ -46,22 +53,15 @@ from dlcourse.self_supervised_learning import (
     knn_accuracy,
     label_subset,
     linear_probe,
+    masked_autoencoder_loss_reference,
     patchify,
     pretrain,
     random_masking,
     unpatchify,
 )
-from dlcourse.self_supervised_learning._throughput import (
+from dlcourse.self_supervised_learning.experiments.masked_autoencoder_cost import (
     masked_autoencoder_flops,
-    matmul_flops_per_second,
-    measure_step,
-    saved_bytes,
     training_step,
-    transformer_activations,
-    transformer_flops,
-)
-from dlcourse.self_supervised_learning.masked_autoencoders import (
-    masked_autoencoder_loss_reference,
 )
 
 # The tensors here are small: a second thread costs more than it brings.
@@ -906,7 +906,7 @@ device = torch.device("cuda")
 IMAGE, BATCH, WIDTH, DEPTH, HEADS = 224, 256, 768, 12, 12
 begun = time.perf_counter()
 torch.set_float32_matmul_precision("high")
-PEAK = matmul_flops_per_second(device, torch.bfloat16)
+PEAK = matmul_peak(device, torch.bfloat16)
 painting = torch.Generator(device).manual_seed(0)
 images = render_shapes(shape_factors(BATCH, painting), IMAGE)
 PATCHES = (IMAGE // 16) ** 2
