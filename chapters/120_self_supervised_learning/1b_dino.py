@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     formats: py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#   kernelspec:
-#     display_name: Python 3 (ipykernel)
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown] tags=["slide"]
 # (sec-120-1b)=
 # # 120.1b Self-distillation: DINO and DINOv2
@@ -22,11 +9,7 @@
 #
 # You need: Python, PyTorch, cross-entropy and entropy; section 120.1a helps. No GPU.
 
-# %% tags=["skip", "parameters"]
-# "gpu" on a machine with a GPU
-profile = "cpu"
-
-# %% tags=["hide-input", "skip"]
+# %% tags=["definitions", "hide-input", "skip"]
 import copy
 import math
 from typing import NamedTuple
@@ -59,16 +42,7 @@ from dlcourse.self_supervised_learning import (
     update_teacher,
 )
 
-# The tensors here are small: a second thread costs more than it brings.
-torch.set_num_threads(1)
-plt.rcParams.update(
-    {
-        "figure.figsize": (7, 3.2),
-        "figure.constrained_layout.use": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-)
+plt.style.use("dlcourse.notebook.course")
 
 # %% [markdown] tags=["slide"]
 # ## A question
@@ -144,7 +118,6 @@ def train(model, steps, batch_size, seed, momentum=0.99, after=None):
         after_step=after_step,
     )
     return model
-
 
 # %% tags=["skip"]
 watched = [
@@ -345,7 +318,7 @@ def draw_collapse(method, temperature):
         steps, kl, color="tab:orange", label=r"KL(teacher $\Vert$ student)"
     )
     ax.set(xlabel="step", ylabel="nats", ylim=(-0.1, 4.6))
-    ax.legend(frameon=False, fontsize=8, loc="center right")
+    ax.legend(fontsize=8, loc="center right")
     return fig
 
 
@@ -365,7 +338,6 @@ explore(
     name="Two forces against collapse",
     alt=describe_collapse,
 )
-
 
 # %% tags=["hide-input"]
 def at_the_end(method, temperature, row):
@@ -780,7 +752,6 @@ teachers = {
     for seed in SEEDS
 }
 
-
 # %% tags=["skip"]
 def supervised(start, seed, fraction, augment=True):
     """Test accuracy of the encoder `start` and a linear layer, trained on a share of the labels."""
@@ -860,7 +831,7 @@ ax.set(
 )
 ax.set_xticks(counts, counts)
 ax.minorticks_off()
-ax.legend(frameon=False, fontsize=8)
+ax.legend(fontsize=8)
 plt.show()
 
 # %% tags=["hide-input"]

@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     formats: py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#   kernelspec:
-#     display_name: Python 3 (ipykernel)
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown] tags=["slide"]
 # (sec-120-1c)=
 # # 120.1c SimMIM: guess what is hidden
@@ -24,11 +11,7 @@
 #
 # You need: Python, a first course in deep learning (the transformer, attention), and no GPU.
 
-# %% tags=["skip", "parameters"]
-# "gpu" on a machine with a GPU
-profile = "cpu"
-
-# %% tags=["hide-input", "skip"]
+# %% tags=["definitions", "hide-input", "skip"]
 import copy
 import time
 
@@ -61,16 +44,7 @@ from dlcourse.self_supervised_learning.simmim.nearest import (
     fill_from_nearest,
 )
 
-# The tensors here are small: a second thread costs more than it brings.
-torch.set_num_threads(1)
-plt.rcParams.update(
-    {
-        "figure.figsize": (7, 3.2),
-        "figure.constrained_layout.use": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-)
+plt.style.use("dlcourse.notebook.course")
 COLOR = {
     "pixels": "0.5",
     "random encoder": "tab:brown",
@@ -107,7 +81,6 @@ def show_images(rows, names, title=None, scale=0.95):
         )
     fig.suptitle(title, fontsize=10)
     return fig
-
 
 # %% [markdown] tags=["slide"]
 # ## A question
@@ -355,7 +328,6 @@ class Seeing(SimMIM):
         hidden = pixel_mask(mask, PATCH, (SIZE, SIZE))
         return masked_l1(prediction, images, hidden), prediction, mask
 
-
 # %% tags=["skip"]
 simmim = {}  # the models of the experiment below: (target, seed) -> model
 histories = {}
@@ -385,7 +357,7 @@ for history, label, color in [
     )
     ax.plot(np.arange(len(smooth)) + 20, smooth, color=color, label=label)
 ax.set(xlabel="step", ylabel="mean absolute error (of 1)", ylim=(0, None))
-ax.legend(frameon=False)
+ax.legend()
 plt.show()
 
 # %% tags=["hide-input"]
@@ -423,7 +395,7 @@ for name, values in expected.items():
     (line,) = ax.plot(guess, values, label=f"{name} error")
     ax.plot(guess[values.argmin()], values.min(), "o", color=line.get_color())
 ax.set(xlabel="guess", ylabel="expected loss", ylim=(0, 0.75))
-ax.legend(frameon=False)
+ax.legend()
 plt.show()
 
 # %% tags=["hide-input"]
@@ -1093,7 +1065,7 @@ for (name, values), color in zip(
 ):
     ax.plot(RATIOS, values, "o-", color=color, label=name)
 ax.set(xlabel="mask ratio", ylabel="time (ms)", ylim=(0, None))
-ax.legend(frameon=False)
+ax.legend()
 plt.show()
 
 # %% tags=["hide-input"]
