@@ -30,8 +30,9 @@ def build(root: Path, sources: Sequence[Path], out: Path) -> list[Path]:
 
     ``sources`` are paths relative to ``root``. Returns the files that were written.
     """
-    from dlcourse.build.runner import read_summary
-    from dlcourse.build.sources import learner_notebook, notebook_text
+    from dlcourse.build.results import read_summary
+    from dlcourse.build.learner import learner_notebook
+    from dlcourse.build.sources import notebook_text
 
     summary, written = read_summary(root), []
     for source in sources:
@@ -112,7 +113,7 @@ def executed_outputs(root: Path, source: Path) -> dict[str, list[Any]]:
     """Outputs of the code cells of the last run, by the cell's source."""
     import nbformat
 
-    from dlcourse.build.runner import executed_path
+    from dlcourse.build.results import executed_path
 
     path = executed_path(root, source)
     if not path.exists():

@@ -32,6 +32,8 @@ FIGURE = {"figure": {"caption": "A line.", "name": "fig-line"}}
         (code("claim('It is {x}.', x == 1, x=x)\nsay('So.')"), "Check"),
         (code("x = 1\nclaim('It is {x}.', x == 1, x=x)", "hide-input"), "Check"),
         (code("import torch", "hide-input"), "Show code"),
+        (code("import torch", "hide-input", "definitions"), "Imports and definitions"),
+        (code("import torch", "definitions"), None),
         (code("x = 1\nclaim('It is {x}.', x == 1, x=x)"), None),  # teaches how x comes about
         (code("x = train()"), None),
         (code("show_source(Lion)"), None),

@@ -15,6 +15,7 @@ from bs4 import BeautifulSoup
 
 from dlcourse.build import systems
 from dlcourse.build.bibliography import gather
+from dlcourse.build.results import over_budget
 from dlcourse.build.site.status import recorded_cells
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -199,11 +200,7 @@ def test_status_page_has_every_notebook(site):
 
 def test_status_page_marks_what_is_over_the_budget(site):
     summary = json.loads((ROOT / "_build/executed/summary.json").read_text(encoding="utf-8"))
-    over = {
-        str(Path(source).with_suffix(""))
-        for source, run in summary.items()
-        if run["peak_memory_mb"] > 1500 or run.get("cpu_seconds", 0) > 30
-    }
+    over = {str(Path(source).with_suffix("")) for source, run in summary.items() if over_budget(run)}
     rows = page_of(site, "book/status").select("#notebooks tbody tr")
     marked = {row.select_one("a")["href"] for row in rows if "over" in row.get_text()}
     assert marked == {f"../{page}.html" for page in over if page in NOTEBOOKS}
@@ -212,8 +209,8 @@ def test_status_page_marks_what_is_over_the_budget(site):
 def test_status_page_has_every_recorded_cell(site):
     rows = page_of(site, "book/status").select("#recorded-cells tbody tr")
     shown = [tuple(cell.get_text(strip=True) for cell in row.select("td")[1:3]) for row in rows]
-    cells = list(recorded_cells(ROOT))
-    assert cells and [name for name, _ in shown] == [cell.cell for cell in cells]
+    cells = [cell for _, cell in recorded_cells(ROOT)]
+    assert cells and [key for key, _ in shown] == [cell.key for cell in cells]
     assert all(cell.state in state for cell, (_, state) in zip(cells, shown))
 
 
@@ -286,7 +283,7 @@ def test_a_fold_is_named_by_what_it_hides(site, page):
         title.get_text(strip=True)
         for title in page_of(site, page).select("details.hide > summary > .admonition-title")
     }
-    assert names <= {"Plot", "Check", "Show code"}
+    assert names <= {"Plot", "Check", "Imports and definitions", "Show code"}
 
 
 @pytest.mark.parametrize("page", NOTEBOOKS)

@@ -11,11 +11,13 @@ import ast
 import re
 from typing import Any
 
+from dlcourse.build.staleness import DEFINITIONS_TAG
+
 #: Calls that only state or check a sentence, and calls that show something to move.
 SENTENCES, WIDGETS = {"claim", "say"}, {"explore"}
 #: Tags that name a fold.
 NAMES = {"plot": "Plot", "check": "Check"}
-SHOW = "Show code"
+SHOW, DEFINITIONS = "Show code", "Imports and definitions"
 _FENCE_END = re.compile(r"\n::::\s*$")
 
 
@@ -62,9 +64,11 @@ def fold_name(cell: dict[str, Any]) -> str | None:
     sentences = [_is_call(statement, SENTENCES) for statement in statements]
     if sentences and all(sentences):
         return NAMES["check"]
-    if "hide-input" in tags:
-        return NAMES["check"] if sentences and sentences[-1] else SHOW
-    return None
+    if "hide-input" not in tags:
+        return None
+    if sentences and sentences[-1]:
+        return NAMES["check"]
+    return DEFINITIONS if DEFINITIONS_TAG in tags else SHOW
 
 
 def _statements(source: str) -> list[ast.stmt]:

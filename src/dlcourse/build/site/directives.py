@@ -13,9 +13,9 @@ from docutils.statemachine import StringList
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from dlcourse.build.results import SUMMARY
+
 LOGGER = logging.getLogger(__name__)
-EXECUTED = Path("_build/executed")
-SUMMARY = EXECUTED / "summary.json"
 #: Files that the site is made from besides the pages; they lie where Sphinx can read them.
 GENERATED = Path("_build/site")
 COMMIT = GENERATED / "commit"  # what a page that names the commit depends on

@@ -21,10 +21,11 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
 from dlcourse import devices
-from dlcourse.build import bibliography, sources
+from dlcourse.build import bibliography, learner, sources
+from dlcourse.build.results import EXECUTED
 from dlcourse.build.site import cells, contents, numbers
 from dlcourse.build.site.diagrams import Diagram
-from dlcourse.build.site.directives import COMMIT, EXECUTED, GENERATED
+from dlcourse.build.site.directives import COMMIT, GENERATED
 from dlcourse.build.site.errata import Corrections, Errata
 from dlcourse.build.site.exercises import Exercise, Solution
 from dlcourse.build.site.landing import Chapters, Shown
@@ -179,7 +180,7 @@ def publish_notebooks(app: Sphinx, error: Exception | None) -> None:
     for docname in sorted(app.env.found_docs):
         if is_notebook(app, docname):
             notebook = nbformat.read(Path(app.srcdir, docname + ".ipynb"), as_version=4)
-            text = sources.notebook_text(sources.stamp(notebook, commit))
+            text = sources.notebook_text(learner.stamp(notebook, commit))
             write_atomic(Path(app.outdir, "notebooks", docname + ".ipynb"), text)
 
 

@@ -12,7 +12,8 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 
 from dlcourse.build import project, systems
-from dlcourse.build.site.directives import EXECUTED, GENERATED, CourseDirective, raw_html
+from dlcourse.build.results import EXECUTED
+from dlcourse.build.site.directives import GENERATED, CourseDirective, raw_html
 from dlcourse.chapters import extra_of
 
 

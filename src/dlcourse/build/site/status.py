@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 from docutils import nodes
 
-from dlcourse.build import records, systems
-from dlcourse.build.site.directives import EXECUTED, CourseDirective, list_table
+from dlcourse.build import project, systems
+from dlcourse.build.reach import Package
+from dlcourse.build.results import CPU_BUDGET, MEMORY_BUDGET, executed_path
+from dlcourse.build.site.directives import CourseDirective, list_table
+from dlcourse.build.staleness import RecordState, record_states
+from dlcourse.notebook.records import duration
 
-CPU_SECONDS, MEGABYTES = 30, 1500  # the budget of a notebook
 OVER = "▲ over"
 
 
@@ -29,16 +30,17 @@ class Status(CourseDirective):
             (
                 f"{{doc}}`/{page}`",
                 "✓ ok" if run["result"] == "ok" else f"✗ {run['result']}",
-                _measured(run.get("cpu_seconds"), CPU_SECONDS, "s"),
+                _measured(run.get("cpu_seconds"), CPU_BUDGET, "s"),
                 f"{run['seconds']:,.0f} s",
-                _measured(run["peak_memory_mb"], MEGABYTES, "MB"),
+                _measured(run["peak_memory_mb"], MEMORY_BUDGET, "MB"),
                 str(run["date"])[:10],
             )
             for page, run in runs.items()
         ]
         over = sum(any(OVER in cell for cell in row) for row in rows)
         budget = (
-            f"The budget of a notebook is {CPU_SECONDS} seconds of CPU time and {MEGABYTES:,} MB "
+            f"The budget of a notebook is {CPU_BUDGET:.0f} seconds of CPU time and "
+            f"{MEMORY_BUDGET:,.0f} MB "
             f"of memory; {over or 'none'} of the {len(rows)} {'is' if over == 1 else 'are'} over it."
         )
         devices = " and ".join(sorted({run["device"] for run in runs.values()}))
@@ -57,52 +59,39 @@ def _measured(value: float | None, limit: float, unit: str) -> str:
     return f"**{text}** {OVER}" if value > limit else text
 
 
-@dataclass(frozen=True)
-class RecordedCell:
-    """One cell whose outputs are a record, and the state that the record is in."""
-
-    page: str
-    cell: str
-    state: str  # "current", "older code" or "missing"
-    device: str = ""
-    date: str = ""
-
-
-def recorded_cells(root: Path) -> Iterator[RecordedCell]:
-    """The recorded cells of all executed notebooks, in the book's order."""
-    for file in sorted((root / EXECUTED).glob("chapters/*/*.ipynb")):
-        page = file.relative_to(root / EXECUTED).with_suffix("").as_posix()
-        record = records.read_record(records.record_path(root / f"{page}.py"))
-        for name, cell in records.gpu_cells(nbformat.read(file, as_version=4)).items():
-            known = record.cells.get(name) if record else None
-            if record is None or known is None:
-                yield RecordedCell(page, name, "missing")
-                continue
-            digest = records.source_digest(cell["source"])
-            state = "current" if known.source_sha256 == digest else "older code"
-            yield RecordedCell(page, name, state, record.device, record.date[:10])
-
-
 class Records(CourseDirective):
     """``{records}``: when and on what each recorded cell ran, and whether its code has changed."""
 
     def build(self) -> list[nodes.Node]:
         signs = {"current": "✓", "older code": "▲", "missing": "✗"}
-        rows = [
-            (
-                f"{{doc}}`/{found.page}`",
-                found.cell,
-                f"{signs[found.state]} {found.state}",
-                found.device or "–",
-                found.date or "–",
+        rows = []
+        for page, found in recorded_cells(self.root):
+            record = found.record
+            rows.append(
+                (
+                    f"{{doc}}`/{page}`",
+                    f"`{found.key}`",
+                    f"{signs[found.state]} {found.state}",
+                    record.device if record else "–",
+                    record.date[:10] if record else "–",
+                    duration(record.seconds) if record else "–",
+                )
             )
-            for found in recorded_cells(self.root)
-            if found.page in self.env.found_docs
-        ]
         if not rows:
             return self.parse(["No notebook has such a cell."])
-        header = ("Notebook", "Cell", "Record", "Recorded on", "Date")
+        header = ("Notebook", "Cell", "Record", "Recorded on", "Date", "Took")
         return self.parse(list_table(header, rows, ":class: status"))
+
+
+def recorded_cells(root: Path) -> list[tuple[str, RecordState]]:
+    """Page and state of each recorded cell of the executed notebooks, in the book's order."""
+    package, found = Package(root), []
+    for path in project.listed_sources(root):
+        source = path.relative_to(root)
+        notebook = nbformat.read(executed_path(root, source), as_version=4)
+        states = record_states(notebook, root, source, package).values()
+        found += [(source.with_suffix("").as_posix(), state) for state in states]
+    return found
 
 
 class Systems(CourseDirective):
