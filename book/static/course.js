@@ -167,7 +167,8 @@
     if (/^-?\d{1,3}(,\d{3})+(\.\d+)?$/.test(plain)) plain = plain.replaceAll(",", "");
     else plain = plain.replace(",", ".");
     const parts = plain.split("/");
-    if (parts.length > 2 || parts.some(part => part === "" || Number.isNaN(Number(part)))) return NaN;
+    const bad = parts.some(part => part === "" || Number.isNaN(Number(part)));
+    if (bad || parts.length > 2) return NaN;
     return parts.length === 2 ? Number(parts[0]) / Number(parts[1]) : Number(plain);
   }
 

@@ -1,8 +1,8 @@
 """Drawings: hand-written SVG for the pages and for the learner's notebooks.
 
-A drawing uses the classes of ``course.css`` (``box``, ``data``, ``focus``, ``arrow``, ``note``, …) and
-no colors of its own, so that it is readable in light and dark. A path or line of the class ``arrow``
-gets its head here.
+A drawing uses the classes of ``course.css`` (``box``, ``data``, ``focus``, ``arrow``, ``note``, …)
+and no colors of its own, so that it is readable in light and dark. A path or line of the class
+``arrow`` gets its head here.
 """
 
 from __future__ import annotations

@@ -181,7 +181,8 @@ CUT = """() => {
   const name = node => `${node.tagName}.${node.className}: ${node.textContent.trim().slice(0, 40)}`;
   for (const node of article.querySelectorAll('*')) {
     const box = node.getBoundingClientRect();
-    if (!box.width || !node.checkVisibility() || node.closest('mjx-assistive-mml, .unseen')) continue;
+    if (!box.width || !node.checkVisibility()) continue;
+    if (node.closest('mjx-assistive-mml, .unseen')) continue;  // read aloud, not seen
     if (box.right > edge && !scrolls(node)) bad.push('cut ' + name(node));
   }
   for (const number of article.querySelectorAll('.eqno')) {
@@ -204,14 +205,15 @@ SMALL = """() => {
   }
   for (const image of document.querySelectorAll('article img')) {
     const share = image.getBoundingClientRect().width / image.naturalWidth;
-    if (image.checkVisibility() && image.naturalWidth > 500 && share < 0.55
-        && !image.closest('.chapters')) bad.push(`${share.toFixed(2)} of ${image.alt.slice(0, 40)}`);
+    if (!image.checkVisibility() || image.closest('.chapters')) continue;
+    if (image.naturalWidth > 500 && share < 0.55) bad.push(`${share.toFixed(2)}: ${image.alt}`);
   }
   return bad.slice(0, 5);
 }"""
 
+LOADED = "Promise.all([...document.images].map(image => image.decode().catch(() => 0)))"
 FILTERED = """[...document.querySelectorAll('article img')]
-  .filter(image => getComputedStyle(image).filter !== 'none').map(image => image.alt.slice(0, 40))"""
+  .filter(image => getComputedStyle(image).filter !== 'none').map(image => image.alt)"""
 
 
 @dataclass(frozen=True)
@@ -248,7 +250,7 @@ def look(browser, address) -> Callable[[str, str], Look]:
             "filtered": tab.evaluate(FILTERED),
         }
         tab.set_viewport_size({"width": NARROW, "height": 800})
-        tab.evaluate("Promise.all([...document.images].map(image => image.decode().catch(() => 0)))")
+        tab.evaluate(LOADED)
         narrow = {
             "narrow_width": tab.evaluate("document.documentElement.scrollWidth"),
             "cut": tab.evaluate(CUT) if has_article else [],
@@ -400,21 +402,21 @@ def test_an_excerpt_of_the_search_is_the_sentence_that_was_found(visit, word):
 # The contents list.
 
 CURRENT = "document.querySelector('.page-toc [aria-current]')?.hash"
-TALL = """[...document.querySelectorAll('.page-toc a')].map(link => link.hash)
+# The middle of what stands between two headings, which may be many screens.
+TO_MIDDLE = """names => {
+  const [a, b] = names.map(n => document.querySelector(n).getBoundingClientRect().top + scrollY);
+  scrollTo({top: (a + b) / 2 - innerHeight / 3, behavior: 'instant'});
+}"""
+LISTED = """[...document.querySelectorAll('.page-toc a')].map(link => link.hash)
   .filter(hash => document.querySelector(hash))"""
 
 
 @pytest.mark.parametrize("page", NOTEBOOKS)
 def test_the_contents_list_marks_the_section_that_is_read(visit, page):
     tab = visit(page).page
-    names = tab.evaluate(TALL)
+    names = tab.evaluate(LISTED)
     for name, following in zip(names, names[1:]):
-        # The middle of what stands between two headings, which may be many screens.
-        tab.evaluate(
-            "([a, b]) => { const y = n => document.querySelector(n).getBoundingClientRect().top"
-            " + scrollY; scrollTo({top: (y(a) + y(b)) / 2 - innerHeight / 3, behavior: 'instant'}) }",
-            [name, following],
-        )
+        tab.evaluate(TO_MIDDLE, [name, following])
         at_end = "innerHeight + scrollY >= document.documentElement.scrollHeight - 2"
         if tab.evaluate(at_end):
             break

@@ -1,4 +1,4 @@
-"""``{exercise}`` and ``{solution}``: boxes that are called by an exercise's key, everywhere alike."""
+"""``{exercise}`` and ``{solution}``: boxes that are called by an exercise's key."""
 
 from __future__ import annotations
 

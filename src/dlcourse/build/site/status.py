@@ -1,4 +1,4 @@
-"""``{status}``, ``{records}``, ``{systems}``: what was measured, what was recorded, what is here."""
+"""``{status}``, ``{records}``, ``{systems}``: what was measured, recorded, and is here."""
 
 from __future__ import annotations
 
@@ -40,8 +40,7 @@ class Status(CourseDirective):
         over = sum(any(OVER in cell for cell in row) for row in rows)
         budget = (
             f"The budget of a notebook is {CPU_BUDGET:.0f} seconds of CPU time and "
-            f"{MEMORY_BUDGET:,.0f} MB "
-            f"of memory; {over or 'none'} of the {len(rows)} {'is' if over == 1 else 'are'} over it."
+            f"{MEMORY_BUDGET:,.0f} MB of memory. Over it: {over or 'none'} of {len(rows)}."
         )
         devices = " and ".join(sorted({run["device"] for run in runs.values()}))
         total = sum(run["seconds"] for run in runs.values()) / 60
@@ -69,8 +68,7 @@ class Records(CourseDirective):
             record = found.record
             rows.append(
                 (
-                    f"{{doc}}`/{page}`",
-                    f"`{found.key}`",
+                    f"{{doc}}`{found.key} </{page}>`",
                     f"{signs[found.state]} {found.state}",
                     record.device if record else "–",
                     record.date[:10] if record else "–",
@@ -79,7 +77,7 @@ class Records(CourseDirective):
             )
         if not rows:
             return self.parse(["No notebook has such a cell."])
-        header = ("Notebook", "Cell", "Record", "Recorded on", "Date", "Took")
+        header = ("Cell", "Record", "Recorded on", "Date", "Took")
         return self.parse(list_table(header, rows, ":class: status"))
 
 
