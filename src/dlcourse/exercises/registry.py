@@ -141,11 +141,14 @@ class Unavailable:
 
 
 def _all(kind: str) -> Iterator[Exercise | Prediction | Quiz | Unavailable]:
+    """What can be loaded, and in place of all else why it can't be: no chapter stops another."""
     for key in keys(kind):
         try:
             yield load(key)
         except ModuleNotFoundError as error:
             yield Unavailable(key, str(error))
+        except Exception as error:  # a library that is there, and broken
+            yield Unavailable(key, f"it can't be loaded: {type(error).__name__}: {error}")
 
 
 def all_exercises() -> Iterator[Exercise | Prediction]:
