@@ -3,6 +3,7 @@
 import csv
 import json
 import textwrap
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -12,6 +13,7 @@ from dlcourse.exercises import progress, registry
 from dlcourse.build.exercise_cells import function_source
 from dlcourse.build.runner import executed_path
 from dlcourse.build.sources import read_source
+from dlcourse.teach import instructor
 
 pytest.importorskip("jupytext")
 nbformat = pytest.importorskip("nbformat")
@@ -119,7 +121,47 @@ def test_a_source_without_tags_has_no_slides_and_it_is_said(root):
     source = root / "chapters" / "119_large_scale_training" / "2_optimizers.py"
     source.write_text("# %% [markdown]\n# # Title\n")
     done = CliRunner().invoke(app, ["instructor", "build", "--out", "out"])
-    assert "2_optimizers: no slides, since no cell is tagged `slide`" in done.output
+    assert "no slides, since no cell is tagged `slide`" in done.output
+
+
+def test_the_build_says_what_it_does_while_it_runs(root):
+    source, said = Path("chapters/119_large_scale_training/2_optimizers.py"), []
+
+    def tell(line):
+        said.append((line, sorted(p.suffix for p in (root / "out").rglob("2_optimizers.*"))))
+
+    instructor.build(root, [source], root / "out", tell)
+    assert [line.split(":")[0].strip() for line, _ in said] == [
+        "1 of 1", "no outputs", "notebook", "2 slides",
+    ]  # fmt: skip
+    assert [there for _, there in said] == [[], [], [".ipynb"], [".html", ".ipynb"]]
+
+
+def test_what_an_instructor_changed_in_an_edition_is_kept(root):
+    path = build(root)
+    build(root)
+    assert len(list(path.parent.glob("2_optimizers.*"))) == 2  # notebook and slides, no copies
+    page = path.with_suffix(".slides.html")
+    path.write_text("my own examples")
+    page.write_text("my own slides")
+    done = CliRunner().invoke(app, ["instructor", "build", "--out", "out"])
+    kept = sorted(p.read_text() for p in path.parent.glob("2_optimizers*.2*"))
+    assert kept == ["my own examples", "my own slides"]
+    assert done.output.count("it is kept as 2_optimizers.") == 2
+    assert nbformat.read(path, as_version=4).cells
+
+
+def test_the_edition_has_the_outputs_of_the_last_run(root):
+    source = root / "chapters" / "119_large_scale_training" / "2_optimizers.py"
+    executed = read_source(source)
+    cell = next(c for c in executed.cells if c.cell_type == "code")
+    cell.outputs = [nbformat.v4.new_output("stream", text="it has run")]
+    path = executed_path(root, source.relative_to(root))
+    path.parent.mkdir(parents=True)
+    nbformat.write(executed, path)
+    edition = nbformat.read(build(root), as_version=4)
+    (found,) = [c for c in edition.cells if c.cell_type == "code" and c.outputs]
+    assert found.source == cell.source and found.outputs[0]["text"] == "it has run"
 
 
 def test_the_progress_command_shows_exports_and_resets(monkeypatch, tmp_path):

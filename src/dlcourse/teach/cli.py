@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from dlcourse.exercises.cli import show_all_text
+
 if TYPE_CHECKING:
     from dlcourse.teach.grader import Grade
 
@@ -23,6 +25,7 @@ def build(
     out: Annotated[Path, typer.Option(help="Where to write.")] = Path("_build/instructor"),
 ) -> None:
     """Make notebooks with solutions and timing notes, and slides from cell tags."""
+    show_all_text()
     _require("jupytext", "nbformat", "nbconvert", "yaml", "pybtex", extra="book")
     from dlcourse.teach import instructor as edition
     from dlcourse.build.project import ProjectError, find_root
@@ -30,15 +33,11 @@ def build(
 
     try:
         root = find_root()
-        written = edition.build(root, resolve(paths or [], root), out)
-    except (ProjectError, ValueError, LookupError) as error:
+        written = edition.build(root, resolve(paths or [], root), out, tell=typer.echo)
+    except (ProjectError, ValueError, LookupError, OSError) as error:
         typer.echo(f"dlcourse: {error}", err=True)
         raise typer.Exit(1) from None
-    for path in written:
-        typer.echo(path)
-    for path in written:
-        if path.suffix == ".ipynb" and path.with_suffix(".slides.html") not in written:
-            typer.echo(f"{path.stem}: no slides, since no cell is tagged `slide`")
+    typer.echo(f"{len(written)} files in {out}")
 
 
 @instructor.command()
