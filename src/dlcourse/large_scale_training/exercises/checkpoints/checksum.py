@@ -44,6 +44,22 @@ def _flip(rng, content):
     return content[:place] + changed + content[place + 1 :]
 
 
+def edges():
+    """All is well; all is gone; equal files; empty files; two that were swapped."""
+    saved = {"rank-0": b"weights", "rank-1": b"moments", "rank-2": b"weights", "marker": b""}
+    manifest = {name: _digest(content) for name, content in saved.items()}
+    swapped = {**saved, "rank-0": saved["rank-1"], "rank-1": saved["rank-0"]}
+    return {
+        "all is well": {"files": saved, "manifest": manifest},
+        "all is gone": {"files": {}, "manifest": manifest},
+        "nothing was saved": {"files": {"notes.txt": b"x"}, "manifest": {}},
+        "two were swapped": {"files": swapped, "manifest": manifest},
+        "a file was emptied": {"files": {**saved, "rank-1": b""}, "manifest": manifest},
+        "an empty file has grown": {"files": {**saved, "marker": b"\0"}, "manifest": manifest},
+        "of the same length": {"files": {**saved, "rank-2": b"weightz"}, "manifest": manifest},
+    }
+
+
 def listing(files, manifest):
     """The document's checkpoint has no checksums: what is there is loaded."""
     return []
@@ -95,6 +111,7 @@ files, sorted: none if all is well.
     imports="import hashlib",
     reference=damaged_files,
     cases=cases,
+    edges=edges,
     discussion=r"""
 The comparison costs one reading of the files. It finds accidents, of the disk, the network or a
 copy that was cut off. It is no protection from somebody who changes file and manifest together:
