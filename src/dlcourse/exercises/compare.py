@@ -271,6 +271,8 @@ class _Comparison:
         if wrong := self._form(expected, got, path):
             return FormDifference(f"{path}: {wrong}")
         want, have = _numpy(expected), _numpy(got)
+        if np.array_equal(have, want):
+            return None
         lost = ~np.isfinite(have) & np.isfinite(want)
         if lost.any():
             where = _index(lost)
