@@ -208,8 +208,22 @@ def test_the_grade_command_writes_one_row_a_notebook(tmp_path):
         rows = {row["notebook"]: row for row in csv.DictReader(file)}
     assert rows["good.ipynb"]["119.2.predict-beta"] == "passed"
     assert rows["good.ipynb"]["119.2.lion"] == "not attempted"
-    assert rows["bad.ipynb"]["119.2.lion"] == "error"
-    assert "exit code 3" in rows["bad.ipynb"]["remarks"]
+    assert rows["bad.ipynb"]["119.2.lion"] == "not attempted"  # nothing but that cell was lost
+    assert "cell 1: the process ended itself (exit code 3)" in rows["bad.ipynb"]["remarks"]
+    assert "119.2.predict-beta: 1 passed, 1 not attempted" in done.output
+    assert "quiz 119.2: answers in 0 notebooks" in done.output
+    assert (tmp_path / "grades-summary.csv").exists()
+
+
+def test_the_table_of_grades_is_tried_before_the_work(tmp_path, monkeypatch):
+    from dlcourse.teach import grader
+
+    monkeypatch.setattr(grader, "grade_folder", lambda *a, **k: pytest.fail("graded in vain"))
+    done = CliRunner().invoke(app, ["instructor", "grade", ".", "--out", str(tmp_path)])
+    assert done.exit_code == 1 and "is a folder" in done.output
+    (tmp_path / "file").write_text("")
+    out = str(tmp_path / "file" / "grades.csv")
+    assert CliRunner().invoke(app, ["instructor", "grade", ".", "--out", out]).exit_code == 1
 
 
 def test_an_empty_folder_is_said(tmp_path):

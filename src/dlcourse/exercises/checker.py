@@ -250,7 +250,7 @@ def examine(
     calls = itertools.count()
 
     def call(inputs: Mapping[str, Any]) -> Outcome:
-        return run_case(exercise, answer, inputs, quiet=next(calls) > 0)
+        return run_case(exercise, answer, inputs, shown=next(calls) == 0)
 
     return examine_calls(exercise, call, fixed_cases(exercise) if cases is None else cases, fresh)
 
@@ -371,15 +371,16 @@ def run_case(
     inputs: Mapping[str, Any],
     *,
     patience: float = 1.0,
-    quiet: bool = True,
+    shown: bool | None = None,
 ) -> Outcome:
     """Call ``function`` on copies of ``inputs`` within ``patience`` times the time limit.
 
-    ``quiet`` drops what it prints: of some forty cases, a check shows the output of the first.
+    ``shown``: whether its own output is to be seen, or dropped; None does nothing about it. Of some
+    forty cases a check shows what the first one prints.
     """
     given = {name: snapshot(value) for name, value in inputs.items()}
     seconds = exercise.seconds * patience
-    with _silence() if quiet else contextlib.nullcontext():
+    with _silence(shown is False):
         outcome = _call(function, given, seconds)
     if outcome.complaint or outcome.untouched:
         return outcome
@@ -398,7 +399,7 @@ def run_case(
         pass
     found = None
     if exercise.differentiable and not changed:
-        with _silence():
+        with _silence(shown is not None):
             found = _gradients(exercise, function, inputs, seconds)
     return Outcome(result=result, changed=changed, shared=shared, gradients=found)
 
@@ -408,8 +409,9 @@ class _Nowhere(io.TextIOBase):
         return len(text)
 
 
-def _silence() -> contextlib.AbstractContextManager:
-    return contextlib.redirect_stdout(_Nowhere())
+def _silence(wanted: bool) -> contextlib.AbstractContextManager:
+    # Only where it is wanted: it is of the whole process, and the grader judges in threads.
+    return contextlib.redirect_stdout(_Nowhere()) if wanted else contextlib.nullcontext()
 
 
 def _call(function: Callable, given: Mapping[str, Any], seconds: float) -> Outcome:
