@@ -3,17 +3,17 @@
 import csv
 import inspect
 import json
+import math
 import os
 import sys
 import textwrap
-import time
+import threading
 
 import pytest
 
 from dlcourse.build import exercise_cells as cells
 from dlcourse.exercises import registry
-from dlcourse.exercises import checker
-from dlcourse.teach import grader, table
+from dlcourse.teach import grader, process, table
 from dlcourse.teach.grader import grade_notebook
 
 psutil = pytest.importorskip("psutil")
@@ -186,13 +186,30 @@ def test_answers_given_before_a_crash_count_and_those_after_it_too(tmp_path):
     ]  # fmt: skip
 
 
-def test_answers_given_before_a_hang_count_and_the_cell_is_named(tmp_path):
-    grade = graded(
-        tmp_path, SOLVED, CHECK, "while True: pass", SOLVED_GUESS, keys=(KEY, GUESS), timeout=12
+def test_answers_given_before_a_hang_count_and_the_cell_is_named(tmp_path, monkeypatch):
+    reached = tmp_path / "reached"
+
+    class UntilReached(process.Limits):
+        """The time is up when the notebook hangs, however long it took to get there."""
+
+        @property
+        def deadline(self):
+            return 0.0 if reached.exists() else math.inf
+
+    monkeypatch.setattr(
+        grader, "Limits", lambda timeout, deadline, memory, stop: limits(timeout, memory)
     )
+
+    def limits(timeout, memory):
+        made = object.__new__(UntilReached)
+        made.__dict__.update(timeout=timeout, memory=memory, stop=threading.Event())
+        return made
+
+    hang = f"open({str(reached)!r}, 'w').close()\nwhile True: pass"
+    grade = graded(tmp_path, SOLVED, CHECK, hang, SOLVED_GUESS, keys=(KEY, GUESS), timeout=60)
     assert grade.results == {KEY: "passed", GUESS: "error"}
-    assert "cell 3: time limit of 12 s" in grade.remarks
-    assert grade.reasons[GUESS] == "not reached: time limit of 12 s"
+    assert "cell 3: time limit of 60 s" in grade.remarks
+    assert grade.reasons[GUESS] == "not reached: time limit of 60 s"
 
 
 @pytest.mark.parametrize(

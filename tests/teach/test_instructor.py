@@ -191,11 +191,11 @@ def instructor_rows():
     return report.rows()
 
 
-def test_the_grade_command_writes_one_row_a_notebook(tmp_path):
+def test_the_grade_command_writes_one_row_a_notebook_and_sums_up_the_class(tmp_path):
     pytest.importorskip("psutil")
     solved = textwrap.dedent("""
         from dlcourse.exercises import check
-        check("119.2.predict-beta", 600)
+        check("119.1b.predict-dead-worker", 140)
     """)
     for name, source in (("good", solved), ("bad", "import os; os._exit(3)")):
         cell = {"cell_type": "code", "source": source, "metadata": {}}
@@ -206,12 +206,12 @@ def test_the_grade_command_writes_one_row_a_notebook(tmp_path):
     assert done.exit_code == 0, done.output
     with open(table, newline="") as file:
         rows = {row["notebook"]: row for row in csv.DictReader(file)}
-    assert rows["good.ipynb"]["119.2.predict-beta"] == "passed"
-    assert rows["good.ipynb"]["119.2.lion"] == "not attempted"
-    assert rows["bad.ipynb"]["119.2.lion"] == "not attempted"  # nothing but that cell was lost
+    assert rows["good.ipynb"]["119.1b.predict-dead-worker"] == "passed"
+    assert rows["good.ipynb"]["119.1b.checksum"] == "not attempted"
+    assert rows["bad.ipynb"]["119.1b.checksum"] == "not attempted"  # that cell alone was lost
     assert "cell 1: the process ended itself (exit code 3)" in rows["bad.ipynb"]["remarks"]
-    assert "119.2.predict-beta: 1 passed, 1 not attempted" in done.output
-    assert "quiz 119.2: answers in 0 notebooks" in done.output
+    assert "119.1b.predict-dead-worker: 1 passed, 1 not attempted" in done.output
+    assert "quiz 119.1b: answers in 0 notebooks" in done.output
     assert (tmp_path / "grades-summary.csv").exists()
 
 
