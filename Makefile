@@ -10,8 +10,11 @@ VENV ?= .venv
 TORCH_PIP_ARGS ?=
 # Options for `dlcourse run`, such as RUN_ARGS="-j 4 --force".
 RUN_ARGS ?=
+# Options for `dlcourse record`, such as RECORD_ARGS="--cell 119.2.step-time".
+RECORD_ARGS ?=
 # The versions to install; CONSTRAINTS=/dev/null takes the newest that pyproject.toml allows.
 CONSTRAINTS ?= constraints.txt
+# Options for pytest, such as PYTEST_ARGS="-k lion". With any, nothing is skipped as proved.
 PYTEST_ARGS ?=
 PORT ?= 8888
 # Options for JupyterLab, such as LAB_ARGS="--no-browser --allow-root" in a container.
@@ -23,12 +26,13 @@ PIP := $(BIN)/python -m pip --no-input --disable-pip-version-check
 SITE := _build/html
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install execute book test lab gpu bench linkcheck constraints clean
+.PHONY: help install execute book test lab gpu long bench linkcheck constraints clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(STAMP)  ## set up .venv with the versions of constraints.txt
+install: $(STAMP)  ## set up .venv with the versions of constraints.txt, and fetch the data
+	@$(BIN)/dlcourse fetch
 
 # The first Python that runs and is new enough; PYTHON=… overrides the search.
 $(STAMP): pyproject.toml constraints.txt
@@ -44,33 +48,39 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) install -c $(CONSTRAINTS) -e '.[test,lab]'
 	@touch $@
 
-execute: $(STAMP)  ## execute the notebooks that changed
+execute: install  ## execute the notebooks that changed
 	@echo "== Executing notebooks"
 	@$(BIN)/dlcourse run $(RUN_ARGS)
 
 # Sphinx re-reads only pages that changed; the sidebar, style and extension are on all of them.
 book: execute  ## build the site: _build/html/index.html
 	@echo "== Building the site"
-	@all=; if [ -n "$$(find _toc.yml _config.yml tools -newer $(SITE)/index.html 2>&1 | head -1)" ]; \
-	then all=--all; fi; \
+	@all=; if [ -n "$$(find _toc.yml _config.yml book/static src/dlcourse/build/site \
+	  -newer $(SITE)/index.html 2>&1 | head -1)" ]; then all=--all; fi; \
 	PATH="$(BIN):$$PATH" $(BIN)/jupyter-book build -W -n --keep-going $$all .
 	@touch $(SITE)/index.html
 	@echo "== The site is at $(abspath $(SITE))/index.html"
 
-# One pytest: the tests, then every executed notebook executed again and compared (nbval).
+# One pytest on all cores: the tests, then every executed notebook executed again and compared
+# (nbval), each on one worker. What was proved, of what has not changed since, is not repeated.
 test: book  ## run the tests, and the notebooks once more against their outputs
 	@echo "== Testing"
-	@DLCOURSE_STATIC=1 DLCOURSE_GPU=0 OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PATH="$(BIN):$$PATH" \
-	$(BIN)/python -m pytest tests _build/executed --nbval-lax --nbval-cell-timeout=600 \
-	$(PYTEST_ARGS)
+	@DLCOURSE_STATIC=1 DLCOURSE_GPU=0 OMP_NUM_THREADS=1 PATH="$(BIN):$$PATH" \
+	$(BIN)/python -m pytest tests _build/executed -n auto --dist loadfile -p dlcourse.build.proofs \
+	-p dlcourse.build.tested \
+	--nbval-lax --nbval-cell-timeout=600 $(if $(PYTEST_ARGS),$(PYTEST_ARGS),--skip-if-proved)
 
-lab: $(STAMP)  ## open JupyterLab on the chapters (where the site's JupyterLab buttons point)
+lab: $(STAMP)  ## copy the notebooks to workspace/ and open JupyterLab there
+	@$(BIN)/dlcourse workspace
 	@$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --port=$(PORT) \
-	  --ServerApp.port_retries=0 --LabApp.default_url=/lab/tree/chapters $(LAB_ARGS)
+	  --ServerApp.port_retries=0 --LabApp.default_url=/lab/tree/workspace $(LAB_ARGS)
 
-gpu: $(STAMP)  ## execute with the GPU cells and record what they print
+gpu: $(STAMP)  ## record the GPU cells whose record is missing or of older code
 	@$(BIN)/dlcourse doctor
-	@$(BIN)/dlcourse run --profile gpu --record $(RUN_ARGS)
+	@$(BIN)/dlcourse record --kind gpu $(RECORD_ARGS)
+
+long: $(STAMP)  ## record the long cells whose record is missing or of older code
+	@$(BIN)/dlcourse record --kind long $(RECORD_ARGS)
 
 bench: $(STAMP)  ## measure the benchmarks against their peers
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
@@ -85,5 +95,5 @@ constraints: $(STAMP)  ## write the versions now in .venv to constraints.txt
 	@touch $(STAMP)
 	@git --no-pager diff --stat constraints.txt
 
-clean:  ## delete what was built (.venv stays)
+clean:  ## delete what was built (.venv and workspace/ stay)
 	rm -rf _build .pytest_cache .hypothesis

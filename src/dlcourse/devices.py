@@ -80,6 +80,11 @@ def device_name() -> str:
     if gpu_available() and gpu_names():
         names = gpu_names()
         return names[0] if len(names) == 1 else f"{len(names)} × {names[0]}"
+    return cpu_name()
+
+
+def cpu_name() -> str:
+    """The CPU's model and the number of cores that this process may use."""
     cores = available_cores()
     return f"{_cpu_model()}, {cores} core{'' if cores == 1 else 's'}"
 

@@ -7,7 +7,7 @@ import sys
 import nbformat
 import pytest
 
-from dlcourse.build import project, records, sources
+from dlcourse.build import learner, project, sources
 from dlcourse.build.myst import MystError
 from dlcourse.build.records import RecordError
 

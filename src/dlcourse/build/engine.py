@@ -1,9 +1,9 @@
 """The papermill engine ``dlcourse``: ``papermill --engine dlcourse IN.ipynb OUT.ipynb``.
 
-It differs from papermill's own engine in three ways. Where there is no GPU, a cell tagged ``gpu``
-is not run and shows what was recorded on one. A cell tagged ``raises-exception`` may fail, keeps
-what it printed, and does not fail the notebook. Widgets become static pictures
-(``DLCOURSE_STATIC=1`` in the kernel's environment).
+It differs from papermill's own engine in four ways. A recorded cell (tag ``gpu`` or ``long``) is
+not run and shows its record. A cell tagged ``raises-exception`` may fail, keeps what it printed, and
+does not fail the notebook. Widgets become static pictures. And the kernel's environment is the
+course's (``dlcourse.build.kernel``), so that a person's own settings don't change what is shown.
 
 papermill loads this module, through the entry point, while papermill itself is being imported. So
 nothing here imports papermill before an engine is used.
@@ -11,39 +11,16 @@ nothing here imports papermill before an engine is used.
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dlcourse.devices import gpu_available
-from dlcourse.build.records import (
-    GPU_TAG,
-    GpuRecord,
-    frame,
-    gpu_cells,
-    has_tag,
-    read_record,
-    record_path,
-)
+from dlcourse.build.kernel import kernel_environment
+from dlcourse.notebook import records
+from dlcourse.notebook.records import CellRecord, has_tag, kind_of
 
 EXPECTED_ERROR_TAG = "raises-exception"
-
-
-def _caller_folder() -> Path:
-    """The folder that relative input paths start from, also when papermill was given a ``cwd``."""
-    from papermill.iorw import papermill_io
-
-    return Path(getattr(papermill_io.get_handler("local"), "_cwd", None) or os.getcwd())
-
-
-def find_record(input_path: Any) -> GpuRecord | None:
-    """The GPU record beside papermill's input; None for a notebook object, stdin or a URL."""
-    if not isinstance(input_path, (str, Path)) or not str(input_path).endswith(".ipynb"):
-        return None
-    if "://" in str(input_path):
-        return None
-    return read_record(record_path(_caller_folder() / input_path))
 
 
 def fold_expected_errors(cell: Any) -> None:
@@ -70,12 +47,30 @@ def unfold_expected_errors(notebook: Any) -> None:
                 cell.outputs[index] = from_dict(error)
 
 
-def show_record(cell: Any, record: GpuRecord | None) -> None:
-    """Replace a gpu cell's outputs by the frame of its record, and keep nbval from running it."""
+def installed_record(key: str) -> CellRecord | None:
+    """The record of a cell in the installed package."""
+    chapter, section, name = records.parse_key(key)
+    return records.read_records(records.installed_records(chapter, section)).get(name)
+
+
+def show_record(
+    cell: Any, known: Mapping[str, CellRecord] | None, changed: Mapping[str, str]
+) -> None:
+    """Give a recorded cell the frame of its record as its output, and keep nbval from running it.
+
+    Args:
+        cell: of a notebook; its metadata name the record, or there is none to show.
+        known: records by key; None looks into the installed package.
+        changed: key of a cell whose record is of older code -> what changed.
+    """
     from nbformat.v4 import new_output
 
-    image = cell.metadata.get("mystnb", {}).get("image", {})
-    bundle = frame(record, cell.metadata["name"], cell.source, image.get("alt"))
+    key = cell.metadata.get("dlcourse", {}).get("record", "")
+    record = None
+    if key:
+        record = installed_record(key) if known is None else known.get(key)
+    alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
+    bundle = records.frame(kind_of(cell), record, changed=changed.get(key), alt=alt)
     cell.outputs = [new_output("display_data", data=bundle)]
     cell.execution_count = None
     if not has_tag(cell, "nbval-skip"):
@@ -90,12 +85,13 @@ def _nbclient_engine() -> type:
     from papermill.log import logger
 
     class CourseClient(PapermillNotebookClient):
-        run_gpu_cells: bool
-        record: GpuRecord | None
+        run_recorded: bool
+        known: Mapping[str, CellRecord] | None
+        changed: Mapping[str, str]
 
         def execute_cell(self, cell: Any, cell_index: int, **kwargs: Any) -> Any:
-            if has_tag(cell, GPU_TAG) and not self.run_gpu_cells:
-                show_record(cell, self.record)
+            if cell.cell_type == "code" and kind_of(cell) and not self.run_recorded:
+                show_record(cell, self.known, self.changed)
                 return cell
             super().execute_cell(cell, cell_index, **kwargs)
             if cell.cell_type == "code" and has_tag(cell, EXPECTED_ERROR_TAG):
@@ -114,11 +110,14 @@ def _nbclient_engine() -> type:
             start_timeout: int = 60,
             execution_timeout: int | None = None,
             input_path: Any = None,
-            record: GpuRecord | None = None,
+            run_recorded: bool = False,
+            known: Mapping[str, CellRecord] | None = None,
+            changed: Mapping[str, str] | None = None,
+            environment: Mapping[str, str] | None = None,
+            threads: int = 1,
             kernel_stderr: Any = None,
             **options: Any,
         ) -> Any:
-            gpu_cells(nb_man.nb)  # raises before anything runs if one cannot be named
             if not isinstance(input_path, (str, Path)):  # papermill keeps a given object whole
                 nb_man.nb.metadata.papermill["input_path"] = None
             client = CourseClient(
@@ -133,10 +132,12 @@ def _nbclient_engine() -> type:
                 coalesce_streams=True,
                 **options,
             )
-            client.run_gpu_cells = gpu_available()
-            client.record = record or find_record(input_path)
-            env = {**os.environ, "DLCOURSE_STATIC": "1"}
-            return client.execute(env=env, **({"stderr": kernel_stderr} if kernel_stderr else {}))
+            client.run_recorded = run_recorded
+            client.known = known
+            client.changed = changed or {}
+            with kernel_environment(threads, **(environment or {})) as env:
+                stderr = {"stderr": kernel_stderr} if kernel_stderr else {}
+                return client.execute(env=env, **stderr)
 
     return Engine
 
@@ -144,9 +145,13 @@ def _nbclient_engine() -> type:
 class CourseEngine:
     """What papermill registers as ``dlcourse``; hands every call on to the engine proper.
 
-    Besides papermill's options, ``execute_notebook`` takes ``record`` (a ``GpuRecord``), for a
-    notebook that is given as an object and so has no record beside it, and ``kernel_stderr``, a
-    file for what the kernel process itself writes to its standard error.
+    Besides papermill's options, ``execute_notebook`` takes
+
+    - ``run_recorded``: run recorded cells too (for recording them),
+    - ``known``: records by key; by default those of the installed package,
+    - ``changed``: keys of cells whose record is of older code, and what changed,
+    - ``environment``: further variables for the kernel, and ``threads``,
+    - ``kernel_stderr``: a file for what the kernel process itself writes to its standard error.
     """
 
     @classmethod

@@ -79,3 +79,16 @@ def listed_sources(root: Path) -> list[Path]:
     sources = (file.with_name(file.name.removesuffix(".ipynb") + ".py") for file in files)
     chapters = root / "chapters"
     return [source for source in sources if source.is_file() and chapters in source.parents]
+
+
+def section_of(root: Path, source: Path) -> str:
+    """The section of a source: ``chapters/119_large_scale_training/1a_distributed.py`` → 119.1a."""
+    relative = source.resolve().relative_to((root / "chapters").resolve())
+    return f"{relative.parts[0].partition('_')[0]}.{relative.stem.partition('_')[0]}"
+
+
+def records_path(root: Path, source: Path) -> Path:
+    """Where the records of a source's cells lie: in the chapter's package, by the source's stem."""
+    relative = source.resolve().relative_to((root / "chapters").resolve())
+    package = relative.parts[0].partition("_")[2]
+    return root / "src" / "dlcourse" / package / "records" / f"{relative.stem}.json"

@@ -1,13 +1,11 @@
-"""What chapters and the build need around a notebook. Light: heavy imports happen inside calls.
+"""What a cell of a chapter may call. Each name is loaded when it is first used.
 
-For chapters: ``say``, ``claim`` (numbers and checked sentences in prose), ``show_source`` (an
-implementation as it is in the package) and ``explore`` (a widget that moves in a kernel and on the
-static page). For the build: ``sources``, ``engine``,
-``records``, ``runner``.
+``say`` and ``claim`` put numbers and checked sentences into prose, ``show_source`` an
+implementation as it is in the package; ``explore`` is a figure that moves, in a kernel and on the
+static page; ``keep`` and ``recorded`` hand values from recorded cells to later ones. The plot style
+is ``plt.style.use("dlcourse.notebook.course")``.
 """
 
-from dlcourse.notebook.prose import ClaimError, claim, say
-from dlcourse.notebook.source_code import show_source
-from dlcourse.notebook.widgets import explore
+import lazy_loader
 
-__all__ = ["ClaimError", "claim", "explore", "say", "show_source"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

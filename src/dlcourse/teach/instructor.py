@@ -38,8 +38,9 @@ def build(
     ``sources`` are paths relative to ``root``. ``tell`` gets a line for each thing that is begun or
     done. Returns the files that were written.
     """
-    from dlcourse.build.runner import read_summary
-    from dlcourse.build.sources import learner_notebook, notebook_text
+    from dlcourse.build.results import read_summary
+    from dlcourse.build.learner import learner_notebook
+    from dlcourse.build.sources import notebook_text
 
     written: list[Path] = []
 
@@ -141,7 +142,7 @@ def executed_outputs(root: Path, source: Path) -> dict[str, list[Any]]:
     """Outputs of the code cells of the last run, by the cell's source."""
     import nbformat
 
-    from dlcourse.build.runner import executed_path
+    from dlcourse.build.results import executed_path
 
     path = executed_path(root, source)
     if not path.exists():

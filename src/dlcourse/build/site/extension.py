@@ -18,7 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
-from dlcourse.build import sources
+from dlcourse.build import learner, sources
 from dlcourse.files import write_atomic
 
 LOGGER = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def publish_notebooks(app: Sphinx, error: Exception | None) -> None:
     for docname in sorted(app.env.found_docs):
         if is_notebook(app, docname):
             notebook = nbformat.read(Path(app.srcdir, docname + ".ipynb"), as_version=4)
-            text = sources.notebook_text(sources.stamp(notebook, commit))
+            text = sources.notebook_text(learner.stamp(notebook, commit))
             write_atomic(Path(app.outdir, "notebooks", docname + ".ipynb"), text)
 
 

@@ -1,0 +1,206 @@
+"""What code a notebook reaches: the modules of the package, and the libraries that they use.
+
+Found by reading: every import statement of the notebook, then of each module that it names, and so
+on. A public name of a chapter is followed through the chapter's stub to the one module that
+defines it. So an edit to a module concerns the notebooks that reach it, and no others.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import tokenize
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+PACKAGE = "dlcourse"
+
+
+@dataclass(frozen=True)
+class Imports:
+    """What one piece of code imports: modules of the package, and other top-level modules."""
+
+    modules: frozenset[str]
+    libraries: frozenset[str]
+
+
+class Package:
+    """The source files of the package under ``root/src``, and what each imports."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / "src"
+        self.files: dict[str, Path] = {}
+        for file in sorted((self.folder / PACKAGE).rglob("*.py")):
+            parts = file.relative_to(self.folder).with_suffix("").parts
+            self.files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+        self._known: dict[str, Imports] = {}
+        self._stubs: dict[str, dict[str, str]] = {}
+
+    def stub(self, module: str) -> dict[str, str]:
+        """Where the public names of a lazy package lie, from its ``.pyi``; empty without one."""
+        if module not in self._stubs:
+            self._stubs[module] = self._read_stub(module)
+        return self._stubs[module]
+
+    def _read_stub(self, module: str) -> dict[str, str]:
+        file = self.files[module].with_suffix(".pyi")
+        if not file.is_file():
+            return {}
+        found = {}
+        for node in ast.parse(file.read_text(encoding="utf8")).body:
+            if isinstance(node, ast.ImportFrom):
+                origin = f"{module}.{node.module}" if node.module else module
+                for alias in node.names:
+                    inner = f"{origin}.{alias.name}"
+                    found[alias.asname or alias.name] = inner if inner in self.files else origin
+        return found
+
+    def imports(self, module: str) -> Imports:
+        """What a module of the package imports, in its functions too; not for type checkers."""
+        if module not in self._known:
+            file = self.files[module]
+            package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+            tree = ast.parse(file.read_text(encoding="utf8"))
+            self._known[module] = self.imports_of(tree, package)
+        return self._known[module]
+
+    def imports_of(self, tree: ast.AST, package: str = "") -> Imports:
+        """What a piece of code imports; ``package`` is where its relative imports start."""
+        modules: set[str] = set()
+        libraries: set[str] = set()
+        for node in _executed(tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    if alias.name.partition(".")[0] == PACKAGE:
+                        # The module itself is at hand, and with it all that it offers lazily.
+                        modules |= {alias.name, *self._stub_of(alias.name).values()}
+                    else:
+                        libraries.add(alias.name.partition(".")[0])
+            elif isinstance(node, ast.ImportFrom):
+                origin = node.module or ""
+                if node.level:
+                    above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                    origin = ".".join([*above, *filter(None, [node.module])])
+                if origin.partition(".")[0] != PACKAGE:
+                    libraries.add(origin.partition(".")[0])
+                    continue
+                modules |= {origin, *self._named(origin, [alias.name for alias in node.names])}
+        return Imports(frozenset(self._with_parents(modules)), frozenset(libraries))
+
+    def _stub_of(self, module: str) -> dict[str, str]:
+        return self.stub(module) if module in self.files else {}
+
+    def _named(self, origin: str, names: Iterable[str]) -> Iterator[str]:
+        stub = self._stub_of(origin)
+        for name in names:
+            if name == "*":
+                yield from stub.values()
+            elif f"{origin}.{name}" in self.files:
+                yield f"{origin}.{name}"
+                yield from self._stub_of(f"{origin}.{name}").values()
+            elif name in stub:
+                yield stub[name]
+
+    def _with_parents(self, modules: Iterable[str]) -> Iterator[str]:
+        """The modules with the packages around them, whose ``__init__`` an import runs too."""
+        for module in modules:
+            parts = module.split(".")
+            for end in range(1, len(parts) + 1):
+                name = ".".join(parts[:end])
+                if name in self.files:
+                    yield name
+
+    def reach(self, start: Imports) -> Imports:
+        """All modules and libraries that are reached from ``start``."""
+        modules: set[str] = set()
+        libraries = set(start.libraries)
+        waiting = list(start.modules)
+        while waiting:
+            module = waiting.pop()
+            if module not in modules:
+                modules.add(module)
+                found = self.imports(module)
+                libraries |= found.libraries
+                waiting += found.modules
+        return Imports(frozenset(modules), frozenset(libraries))
+
+    def digest(self, modules: Iterable[str], *, code_only: bool) -> str:
+        """SHA-256 over modules of the package: their files, or only what is code in them."""
+        total = hashlib.sha256()
+        for module in sorted(modules):
+            text = self.files[module].read_text(encoding="utf8")
+            content = (code_text(text) if code_only else text).encode("utf8")
+            total.update(f"{module}\0{len(content)}\0".encode() + content)
+        return total.hexdigest()
+
+
+def _executed(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes of a tree but what stands under ``if TYPE_CHECKING``."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for other in node.orelse:
+                yield other
+                yield from _executed(other)
+            continue
+        yield node
+        yield from _executed(node)
+
+
+def code_text(source: str) -> str:
+    """A program's text without comments, docstrings, empty lines and blanks at the ends of lines.
+
+    Two texts that differ only in these are the same program. Positions in the text are used, not
+    the syntax tree, whose form differs between versions of Python.
+    """
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(source)):
+        documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            string = node.body[0]
+            for row in range(string.lineno - 1, string.end_lineno):
+                lines[row] = ""
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def distributions(libraries: Iterable[str]) -> dict[str, str]:
+    """Installed version of each distribution that has a top-level module in ``libraries``, and of
+    all that these require, extras left out."""
+    providers = _providers()
+    waiting = [name for library in libraries for name in providers.get(library, [])]
+    found: dict[str, str] = {}
+    while waiting:
+        name = canonical(waiting.pop())
+        if name in found or name == canonical(PACKAGE):
+            continue
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        for requirement in metadata.requires(name) or []:
+            if "extra ==" not in requirement.partition(";")[2]:
+                waiting.append(requirement_name(requirement))
+    return dict(sorted(found.items()))
+
+
+@lru_cache(maxsize=1)
+def _providers() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()  # reads every installed distribution: a second
+
+
+def canonical(name: str) -> str:
+    """A distribution's name as the index compares it."""
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+def requirement_name(requirement: str) -> str:
+    """``torch`` of ``torch>=2.6; python_version < "4"``."""
+    end = next((i for i, c in enumerate(requirement) if not (c.isalnum() or c in "._-")), None)
+    return requirement[:end]
