@@ -58,7 +58,7 @@ TOY = Exercise(
     returns=("total", "weight"),
     hints=["first hint", "second hint"],
     mistakes={"mean": Mistake(answer=mean, hint="a mean is taken where a sum is asked for")},
-    seconds=0.3,
+    seconds=60.0,  # however busy this machine is
 )
 GUESS = Prediction(
     key="119.2.guess",
@@ -321,7 +321,9 @@ def test_an_endless_loop_is_interrupted_and_explained():
             except Exception:
                 pass
 
-    assert "no answer after 0.3 s: is there an endless loop?" in refusal(endless)
+    hurried = dataclasses.replace(TOY, seconds=0.3)
+    said = checker.examine(hurried, endless).message
+    assert said == "no answer after 0.3 s: is there an endless loop?"
 
 
 def test_the_learners_objects_are_not_changed():
@@ -683,7 +685,9 @@ def test_a_loss_written_otherwise_trains_as_well():
     assert checker.examine(LOSS, answer).status == checker.PASSED
 
 
-@pytest.mark.parametrize("switched_off", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize(
+    "switched_off", [torch.no_grad, torch.inference_mode, lambda: torch.device("meta")]
+)
 def test_what_a_notebook_switched_off_changes_no_verdict(switched_off):
     guess = dataclasses.replace(GUESS, experiment=lambda: _slope())
     with switched_off():

@@ -70,6 +70,11 @@ def test_an_unknown_key_names_the_nearest():
         registry.find_exercise(print)
 
 
+def test_a_notebook_of_an_older_course_finds_its_exercises_under_their_old_keys():
+    assert registry.find_exercise("119.1b.accumulate").key == "119.1c.accumulate"
+    assert registry.find_exercise("120.4.fill-in").key == "120.2.fill-in"
+
+
 def test_exercises_come_by_section_and_the_easy_ones_first():
     keys = [e.key for e in registry.all_exercises()]
     assert keys.index("119.2.predict-beta") < keys.index("119.2.lion")

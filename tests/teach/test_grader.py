@@ -8,6 +8,7 @@ import os
 import sys
 import textwrap
 import threading
+import time
 
 import pytest
 
@@ -463,6 +464,23 @@ def test_a_folder_of_odd_submissions_is_graded_to_the_end(tmp_path):
     assert [row["notebook"] for row in rows] == [
         "b =cmd() \\x1b[31m.ipynb", "c \\udcff.ipynb", "d.ipynb", "e.ipynb", "f.ipynb",
     ]  # fmt: skip
+
+
+def test_an_interruption_ends_what_runs_and_keeps_the_rows(tmp_path, monkeypatch):
+    begun = tmp_path / "begun"
+    notebook(tmp_path, "a", SOLVED_GUESS)
+    notebook(tmp_path, "b", f"open({str(begun)!r}, 'w').close()\nwhile True: pass")
+    notebook(tmp_path, "c", SOLVED_GUESS)
+
+    def interrupted(running):
+        while not begun.exists():
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(grader, "wait", interrupted)
+    grades, _ = grader.grade_folder(tmp_path, timeout=600)
+    assert [grade.results[GUESS] for grade in grades] == ["passed", "error"]
+    assert "the grading was interrupted" in grades[1].remarks[0]
 
 
 def test_what_is_expected_is_every_exercise_of_the_sections_seen(tmp_path):

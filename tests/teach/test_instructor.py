@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from dlcourse.cli import app
 from dlcourse.exercises import progress, registry
 from dlcourse.build.exercise_cells import function_source
-from dlcourse.build.runner import executed_path
+from dlcourse.build.results import executed_path
 from dlcourse.build.sources import read_source
 from dlcourse.teach import instructor
 

@@ -124,6 +124,7 @@ def check(key: str, answer: Any, *, seed: Case | None = None) -> None:
         ValueError: the exercise has no such edge case.
     """
     exercise = find_exercise(key)
+    key = exercise.key
     alone = seed is not None and isinstance(exercise, Exercise)
     if alone:
         verdict = examine(exercise, answer, [seed])
@@ -357,8 +358,10 @@ def draw_case(exercise: Exercise, case: Case) -> dict[str, Any]:
     import numpy as np
 
     if not isinstance(case, str):
-        return dict(exercise.cases(np.random.default_rng(case)))
-    edges = exercise.edges()
+        with enabled():
+            return dict(exercise.cases(np.random.default_rng(case)))
+    with enabled():
+        edges = exercise.edges()
     if case not in edges:
         known = ", ".join(map(repr, edges)) or "it has none"
         raise ValueError(f"{exercise.key} has no edge case {case!r}: {known}")

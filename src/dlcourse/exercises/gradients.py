@@ -25,13 +25,21 @@ class Gradients:
 
 @contextlib.contextmanager
 def enabled() -> Iterator[None]:
-    """Gradients are recorded inside, whatever a learner's notebook has switched off."""
+    """Inside, gradients are recorded and tensors are made on the CPU, as the cases are.
+
+    Whatever a learner's notebook has switched off, or made its default device.
+    """
     torch = sys.modules.get("torch")
     if torch is None:
         yield
-    else:
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
+        return
+    elsewhere = torch.get_default_device().type != "cpu"
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.device("cpu") if elsewhere else contextlib.nullcontext(),
+    ):
+        yield
 
 
 def gradients(

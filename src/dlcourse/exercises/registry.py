@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dlcourse.chapters import chapter_folder, chapters, missing_library
+from dlcourse.exercises import renumbered
 from dlcourse.exercises.model import DIFFICULTIES, Exercise, Prediction, Quiz
 
 # A file's key is read from its text: loading all files to find one would load all of torch.
@@ -88,11 +89,13 @@ def load(key: str) -> Exercise | Prediction | Quiz:
 
 
 def find_exercise(key: str) -> Exercise | Prediction:
-    """The exercise of this key.
+    """The exercise of this key; a key from before sections were renumbered is taken too.
 
     Raises:
         RegistryError: no such exercise; the message names the nearest keys.
     """
+    if isinstance(key, str):
+        key = renumbered.EXERCISES.get(key, key)
     return _find(key, "exercise")
 
 

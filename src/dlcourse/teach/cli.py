@@ -79,6 +79,9 @@ def grade(
         raise typer.Exit(1) from None
     _print_class(grades, summaries, quizzes)
     typer.echo(f"{len(grades)} notebooks, {len(keys)} exercises each: {out}, {summary}")
+    if left := len(grader.find_notebooks(folder)) - len(grades):
+        typer.echo(f"dlcourse: interrupted; {left} notebooks are not graded", err=True)
+        raise typer.Exit(130)
 
 
 def _print_grade(row: Grade) -> None:

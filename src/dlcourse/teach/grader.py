@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -314,7 +314,7 @@ def grade_folder(
 ) -> tuple[list[Grade], list[str]]:
     """Grade all notebooks under ``folder``; return their rows and the keys of the columns.
 
-    An interruption (Ctrl-C) ends the notebooks that run; the rows that there are are returned.
+    An interruption (Ctrl-C) ends the notebooks that run, and leaves out those that did not begin.
     """
     paths = find_notebooks(folder)
     stop = threading.Event()
@@ -345,12 +345,11 @@ def _try_to_read(path: Path, target: Path, memory: float) -> Notebook | str:
 
 
 def _collect(running: Sequence[Future], stop: threading.Event) -> list[Grade]:
-    rows = []
+    """The rows, in order; after an interruption of those that had begun."""
     try:
-        for future in running:
-            rows.append(future.result())
+        wait(running)
     except KeyboardInterrupt:
         stop.set()
         for future in running:
             future.cancel()
-    return rows
+    return [future.result() for future in running if not future.cancelled()]

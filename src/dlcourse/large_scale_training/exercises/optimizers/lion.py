@@ -78,6 +78,12 @@ def no_sign(p, g, m, lr, beta1, beta2, weight_decay):
     return p - lr * (direction + weight_decay * p), beta2 * m + (1 - beta2) * g
 
 
+def zero_has_a_sign(p, g, m, lr, beta1, beta2, weight_decay):
+    c = beta1 * m + (1 - beta1) * g
+    direction = torch.where(c >= 0, 1.0, -1.0).to(p.dtype)
+    return p - lr * (direction + weight_decay * p), beta2 * m + (1 - beta2) * g
+
+
 def decay_without_rate(p, g, m, lr, beta1, beta2, weight_decay):
     direction = torch.sign(beta1 * m + (1 - beta1) * g)
     return p - lr * direction - weight_decay * p, beta2 * m + (1 - beta2) * g
@@ -145,6 +151,11 @@ arguments as they are.
         "no_sign": Mistake(
             answer=no_sign,
             hint="the sign is missing: in Lion each coordinate moves by the same amount.",
+        ),
+        "zero_has_a_sign": Mistake(
+            answer=zero_has_a_sign,
+            hint="the sign of 0 is taken for 1 or -1. It is 0: a weight without gradient and "
+            "momentum stays where it is. `torch.sign` knows.",
         ),
         "decay_without_rate": Mistake(
             answer=decay_without_rate,

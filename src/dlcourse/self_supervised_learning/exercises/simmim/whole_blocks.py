@@ -76,6 +76,14 @@ def rounds_down(noise, mask_ratio, scale):
     return _expanded(mask.view(batch, rows, columns), scale)
 
 
+def one_too_many(noise, mask_ratio, scale):
+    batch, rows, columns = noise.shape
+    count = min(int(mask_ratio * rows * columns) + 1, rows * columns)
+    hidden = noise.flatten(1).topk(count).indices
+    mask = torch.zeros(batch, rows * columns).scatter(1, hidden, 1.0)
+    return _expanded(mask.view(batch, rows, columns), scale)
+
+
 def count_left_to_chance(noise, mask_ratio, scale):
     """A threshold for the whole batch: right on average, another number in each image."""
     count = math.ceil(mask_ratio * noise.numel())
@@ -130,6 +138,11 @@ by row, as floats of any size: 1 where a patch is hidden.
             answer=rounds_down,
             hint="the number of hidden blocks is rounded down; the paper's code rounds up, so that "
             "at least one is hidden.",
+        ),
+        "one_too_many": Mistake(
+            answer=one_too_many,
+            hint="one is added to the number that was rounded down. Where the ratio divides "
+            "exactly, that is one block too many: `math.ceil` rounds up.",
         ),
         "count_left_to_chance": Mistake(
             answer=count_left_to_chance,
