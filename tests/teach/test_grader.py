@@ -209,7 +209,7 @@ def test_answers_given_before_a_hang_count_and_the_cell_is_named(tmp_path, monke
     hang = f"open({str(reached)!r}, 'w').close()\nwhile True: pass"
     grade = graded(tmp_path, SOLVED, CHECK, hang, SOLVED_GUESS, keys=(KEY, GUESS), timeout=60)
     assert grade.results == {KEY: "passed", GUESS: "error"}
-    assert "cell 3: time limit of 60 s" in grade.remarks
+    assert grade.remarks == ["cell 3: time limit of 60 s"]
     assert grade.reasons[GUESS] == "not reached: time limit of 60 s"
 
 
@@ -372,7 +372,9 @@ ODD = {
             return Hostile(), {Hostile(): Hostile()}
     """ + "\n        " + CHECK.replace("\n", "\n        "),
     "an error of a cell with half a character": "raise ValueError('\\ud83d')",
-    "an unknown key": "from dlcourse.exercises import check\ncheck('119.1c.los-scale', 1)\ncheck([], 1)",
+    "an unknown key": (
+        "from dlcourse.exercises import check\ncheck('119.1c.los-scale', 1)\ncheck([], 1)"
+    ),
 }  # fmt: skip
 
 

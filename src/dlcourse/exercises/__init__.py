@@ -1,6 +1,6 @@
 """Exercises that check themselves, quizzes, and the learner's progress.
 
-In a notebook: ``check``, ``last_case``, ``quiz``, ``show_progress``. In an exercise file: ``Exercise``,
+In a notebook: ``check``, ``last_case``, ``quiz``, ``show_progress``. In a file: ``Exercise``,
 ``Prediction``, ``Mistake``, ``Quiz``, ``Question``, ``Choice``.
 
 This package imports no chapter: exercises are found by their key and loaded when asked for.

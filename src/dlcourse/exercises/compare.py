@@ -211,7 +211,8 @@ class _Comparison:
         if _is_bool(expected):
             if not _is_bool(got):
                 return FormDifference(f"{path}: expected True or False, got {_typed(got)}")
-            return None if bool(expected) == bool(got) else f"{path}: expected {expected}, got {got}"
+            same = bool(expected) == bool(got)
+            return None if same else f"{path}: expected {expected}, got {got}"
         if is_number(expected):
             return self._number(expected, got, path)
         if type(got) is not type(expected):

@@ -51,7 +51,7 @@ def modules(number: str) -> dict[str, str]:
 
 
 def collect(number: str, texts: dict[str, str]) -> dict[str, str]:
-    """The names of ``texts`` (of modules, by name) by the key that each defines; errors as above."""
+    """The names of ``texts`` (of modules, by name) by the key that each has; errors as above."""
     found: dict[str, str] = {}
     for name, text in texts.items():
         match = _KEY.search(text)

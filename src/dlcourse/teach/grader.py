@@ -181,8 +181,9 @@ class _Run:
         left = [key for key in self.keys if key not in self.grade.results]
         self.grade.results.update(dict.fromkeys(left, ERROR))
         self.grade.reasons.update(dict.fromkeys(left, reason))
-        if left and reason not in self.grade.remarks:
-            self.grade.remarks.insert(0, reason.removeprefix("not reached: "))
+        said = reason.removeprefix("not reached: ")
+        if left and not any(said in remark for remark in self.grade.remarks):
+            self.grade.remarks.insert(0, said)
 
     def _note_end(self, ended: str) -> None:
         kind, what = self.where

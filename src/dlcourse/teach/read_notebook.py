@@ -13,6 +13,7 @@ from typing import Any
 
 QUIZ_MIME = "application/vnd.dlcourse.quiz+json"  # what ``dlcourse.exercises.quiz`` leaves behind
 CODE_LIMIT = 4 * 2**20  # characters of all code cells together
+TOO_LARGE = "reading it takes more memory than a notebook may: clear its outputs"
 RECORD_LIMIT = 10_000  # characters of one quiz's answers
 
 _KEY = re.compile(r"\bcheck\(\s*[\"']([\w.-]{1,80})[\"']")
@@ -35,7 +36,7 @@ def read(path: str) -> dict[str, Any]:
     except RecursionError:
         raise NoNotebook("its brackets are nested too deeply") from None
     except MemoryError:
-        raise NoNotebook("reading it takes more memory than a notebook may: clear outputs") from None
+        raise NoNotebook(TOO_LARGE) from None
     except (OSError, ValueError) as error:
         raise NoNotebook(str(error)) from None
     if isinstance(found, dict) and "worksheets" in found:
@@ -109,7 +110,7 @@ def main() -> int:
     except NoNotebook as error:
         found = {"error": str(error)[:500]}
     except MemoryError:
-        found = {"error": "reading it takes more memory than a notebook may: clear its outputs"}
+        found = {"error": TOO_LARGE}
     with open(target, "w", encoding="ascii") as file:
         json.dump(found, file)
     return 0

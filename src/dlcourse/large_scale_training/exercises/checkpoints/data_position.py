@@ -99,7 +99,7 @@ Concatenate the ranks' rows for `ranks` = 2 and 4: they are the same batch. A sa
 *data* between the ranks first has other batches for each number of ranks.
 """,
     hints=[
-        "How many whole batches are in an epoch? Then `divmod(step, ...)` gives epoch and position.",
+        "How many whole batches has an epoch? Then `divmod(step, ...)` gives epoch and position.",
         "Find the batch first, without looking at rank and ranks; divide it at the end.",
         "`np.array_split(rows, ranks)[rank]`.",
     ],

@@ -83,9 +83,10 @@ EXERCISE = Exercise(
     difficulty="extend",
     statement=r"""
 Build the first half of an all-reduce from nothing but messages to the next rank. Each of $N$ ranks
-has its tensor in $N$ pieces. In round $k = 0, \dots, N-2$ every rank $r$ sends piece $r - k$ to rank
-$r + 1$ (both modulo $N$), which adds it to its own; all send at the same time. Return all buffers
-as they are at the end, partial sums included, in a new array. Which piece of rank $r$ is finished?
+has its tensor in $N$ pieces. In round $k = 0, \dots, N-2$ every rank $r$ sends piece $r - k$ to
+rank $r + 1$ (both modulo $N$), which adds it to its own; all send at the same time. Return all
+buffers as they are at the end, partial sums included, in a new array. Which piece of rank $r$ is
+finished?
 """,
     imports="import numpy as np",
     reference=ring_reduce_scatter,

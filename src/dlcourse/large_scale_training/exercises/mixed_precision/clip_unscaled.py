@@ -92,8 +92,8 @@ $$
 $$
 
 Return the list of clipped gradients, no longer scaled, and $\lVert g \rVert$ as a `float`. All
-gradients may be 0. (PyTorch's own clipping adds $10^{-6}$ to the norm before it divides; here either
-is right.)
+gradients may be 0. (PyTorch's own clipping adds $10^{-6}$ to the norm before it divides; here
+either is right.)
 """,
     imports="import torch",
     reference=unscale_and_clip,

@@ -153,7 +153,8 @@ step, then try it in the experiment above.
         ),
         "divided_by_zero": Mistake(
             answer=divided_by_zero,
-            hint="you divide by the mean of the mask, which is 0 if no coordinate agrees: bound it.",
+            hint="you divide by the mean of the mask, which is 0 if no coordinate agrees: bound "
+            "it.",
         ),
         "decay_masked": Mistake(
             answer=decay_masked,

@@ -119,7 +119,7 @@ $k = 0, \dots, T$: exactly, without drawing a single random number.
     discussion=r"""
 Square the update and take the mean: the mixed term is zero, so that
 $\mathbb{E}[w_{k+1}^2] = (1-\eta_k h)^2\,\mathbb{E}[w_k^2] + \eta_k^2\sigma^2$. The first part
-forgets the start, the second adds noise. A schedule is a way to spend on the one, then on the other.
+forgets the start, the second adds noise. A schedule spends first on the one, then on the other.
 """,
     hints=[
         "Follow the mean square of the weight, and turn it into a loss at the end.",

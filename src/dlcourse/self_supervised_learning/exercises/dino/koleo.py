@@ -80,8 +80,8 @@ $$
 \mathcal L_{\text{KoLeo}} = -\frac1B \sum_{i=1}^{B} \log \min_{j \ne i} \lVert x_i - x_j \rVert .
 $$
 
-Write it, so that gradients flow back to the features. Then think about why the logarithm matters: what would the term do to two features that
-are nearly equal, with and without it?
+Write it, so that gradients flow back to the features. Then think about why the logarithm matters:
+what would the term do to two features that are nearly equal, with and without it?
 """,
     imports="import torch",
     reference=koleo,

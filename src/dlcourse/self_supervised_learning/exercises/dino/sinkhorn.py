@@ -99,8 +99,8 @@ Turn the teacher's scores for a batch, (B, K), into soft assignments that use al
 Start from $Q = \exp(\text{logits}/\tau)$. In each iteration divide every *column* by its sum (each
 prototype gets the same amount), then every *row* by its sum (each image gives one unit).
 
-The scores may lie around 1,000, where $\exp$ overflows, or around −1,000, where it is 0. A constant added to *all* of them changes
-nothing.
+The scores may lie around 1,000, where $\exp$ overflows, or around −1,000, where it is 0. A constant
+added to *all* of them changes nothing.
 """,
     imports="import torch",
     reference=sinkhorn,

@@ -22,7 +22,8 @@ def wrong_goes_through_the_folder(files, manifest):
 
 
 def wrong_foreign_files_too(files, manifest):
-    return sorted(n for n in set(files) | set(manifest) if sha(files.get(n, b"")) != manifest.get(n))
+    names = set(files) | set(manifest)
+    return sorted(n for n in names if sha(files.get(n, b"")) != manifest.get(n))
 
 
 def wrong_missing_as_empty(files, manifest):
@@ -35,7 +36,9 @@ def wrong_digests_as_a_set(files, manifest):
 
 
 def wrong_empty_files_pass(files, manifest):
-    return sorted(n for n in manifest if n not in files or files[n] and sha(files[n]) != manifest[n])
+    return sorted(
+        n for n in manifest if n not in files or files[n] and sha(files[n]) != manifest[n]
+    )
 
 
 def wrong_another_digest(files, manifest):
