@@ -158,6 +158,7 @@
 
 /* Predictions: the form compares as `check` does in the notebook, and gives the same hints. */
 (() => {
+  const STEPS = [[1.02, "2 %"], [1.1, "10 %"], [2, "a factor of 2"], [10, "a factor of 10"]];
   const near = (a, b, {rtol, atol}) =>
     Math.abs(a - b) <= Math.max(rtol * Math.max(Math.abs(a), Math.abs(b)), atol);
 
@@ -170,6 +171,15 @@
     const bad = parts.some(part => part === "" || Number.isNaN(Number(part)));
     if (bad || parts.length > 2) return NaN;
     return parts.length === 2 ? Number(parts[0]) / Number(parts[1]) : Number(plain);
+  }
+
+  // The side, and roughly the distance, but not the answer.
+  function howFar(answer, right) {
+    const side = answer > right ? "too high" : "too low";
+    if (answer * right <= 0) return side;
+    const factor = Math.max(answer / right, right / answer);
+    const limit = STEPS.find(([most]) => factor <= most);
+    return `${side}, by ${limit ? `less than ${limit[1]}` : "more than a factor of 10"}`;
   }
 
   function paragraph(markup) {
@@ -200,7 +210,7 @@
           : `✓ Near enough: it is ${Number(data.right.toPrecision(6))}.`);
         lines.push("The solution below says why.");
       } else {
-        const side = isChoice ? "not what happens" : answer > data.right ? "too high" : "too low";
+        const side = isChoice ? "not what happens" : howFar(answer, data.right);
         const mistake = data.mistakes.find(([wrong]) => same(answer, wrong));
         lines.push(`✗ That is ${side}.`);
         if (mistake) lines.push(`This is what you get when ${mistake[1]}`);

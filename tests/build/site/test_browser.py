@@ -15,6 +15,7 @@ import pytest
 import yaml
 from playwright.sync_api import Browser, sync_playwright
 
+from dlcourse.exercises.checker import examine
 from dlcourse.exercises.registry import find_exercise
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -441,7 +442,9 @@ def test_the_dark_theme_prints_black_on_white(visit):
     tab.wait_for_function("document.documentElement.dataset.theme === 'dark'")
 
 
-# Predictions on the page.
+# Predictions on the page say what `check` says in the notebook.
+
+BETA = find_exercise("119.2.predict-beta")
 
 
 def prediction(visit, key: str = "119.2.predict-beta"):
@@ -456,20 +459,22 @@ def prediction(visit, key: str = "119.2.predict-beta"):
     return answer
 
 
-def test_a_prediction_is_told_right_near_too_high_or_too_low(visit):
+def test_a_prediction_is_told_right_or_near_or_how_far_off_it_is(visit):
     answer = prediction(visit)
     assert "✓ Right: 589." in answer("589")
     assert "Near enough: it is 589." in answer("600")
-    assert "too high" in answer("2000")
-    assert "too low" in answer("100")
+    for text in ("2000", "100", "640", "-3"):
+        shown = answer(text)
+        assert f"It is {shown.split('That is ')[1].split('.')[0]}." in (
+            examine(BETA, float(text)).message
+        )
 
 
 def test_a_known_mistake_of_a_prediction_is_explained_and_other_answers_get_hints(visit):
-    exercise = find_exercise("119.2.predict-beta")
     answer = prediction(visit)
-    mistake = exercise.mistakes["listing"]
+    mistake = BETA.mistakes["listing"]
     assert mistake.hint[:30] in answer(str(mistake.answer))
-    count = len(exercise.hints)
+    count = len(BETA.hints)
     for number in range(1, count + 1):
         assert f"Hint {number} of {count}" in answer("123456")
     assert "no more hints" in answer("123456")
