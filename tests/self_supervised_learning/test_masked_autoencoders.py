@@ -8,8 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
+from dlcourse.large_scale_training import distributed, launch
 from dlcourse.self_supervised_learning import (
     MaskedAutoencoder,
     VisionTransformer,
@@ -17,6 +19,7 @@ from dlcourse.self_supervised_learning import (
     patchify,
     random_masking,
 )
+from dlcourse.self_supervised_learning.masked_autoencoders.masking import visible_count
 
 
 def generator(seed):
@@ -133,6 +136,17 @@ def test_at_least_one_patch_must_be_visible_and_one_hidden(n, ratio):
         random_masking(torch.zeros(1, n, 1), ratio)
 
 
+def test_the_number_of_visible_patches_does_not_hang_on_rounding():
+    """``int(10 * (1 - 0.9))`` is 0, for 1 − 0.9 comes out just below a tenth."""
+    for n in (2, 4, 9, 10, 16, 36, 49, 64, 100, 196, 256, 400):
+        for percent in range(1, 100):
+            exact = n * (100 - percent) // 100  # in whole numbers
+            if 0 < exact < n:
+                assert visible_count(n, percent / 100) == exact, (n, percent)
+    visible, mask, _ = random_masking(torch.zeros(3, 10, 2), 0.9)
+    assert visible.shape == (3, 1, 2) and mask.sum(1).tolist() == [9, 9, 9]
+
+
 def test_images_in_place_of_patches_and_noise_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"x must be \(B, N, D\).*pass patches"):
         random_masking(torch.zeros(1, 3, 8, 8), 0.5)
@@ -177,6 +191,132 @@ def test_what_forward_returns():
     assert loss.dim() == 0
     assert prediction.shape == (3, 16, 8 * 8 * 3)
     assert torch.equal(mask, random_masking(torch.zeros(3, 16, 1), 0.75, noise=noise)[1])
+
+
+# --- What users hang on modules --------------------------------------------------------------
+
+
+class Adapter(nn.Module):
+    """A low-rank addition to a linear layer, as fine-tuning libraries put in its place."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+        self.down = nn.Linear(layer.in_features, 2, bias=False, dtype=torch.float64)
+        self.up = nn.Linear(2, layer.out_features, bias=False, dtype=torch.float64)
+
+    def forward(self, x):
+        return self.layer(x) + 10 * self.up(self.down(x))
+
+
+class Wrapped(nn.Module):
+    """A block behind a module that knows nothing of its second argument."""
+
+    def __init__(self, block):
+        super().__init__()
+        self.block = block
+
+    def forward(self, x):
+        return self.block(x).sin()
+
+
+def adapt(model, what):
+    """Hang something on the last decoder block."""
+    block = model.decoder_blocks[-1]
+    if what == "adapters":
+        torch.manual_seed(0)
+        for part, name in ((block.attention, "qkv"), (block.attention, "proj"), (block.mlp, "0")):
+            setattr(part, name, Adapter(getattr(part, name)))
+    elif what == "a hook on the block":
+        block.register_forward_hook(lambda module, inputs, output: output.sin())
+    elif what == "a hook on its attention":
+        block.attention.register_forward_hook(lambda module, inputs, output: output.sin())
+    elif what == "a hook on its norm":
+        block.norm1.register_forward_pre_hook(lambda module, inputs: (inputs[0].square(),))
+    else:
+        model.decoder_blocks[-1] = Wrapped(block)
+
+
+HANGINGS = ["adapters", "a hook on the block", "a hook on its attention", "a hook on its norm",
+            "a wrapper"]  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HANGINGS)
+def test_hooks_adapters_and_wrappers_of_the_last_block_act_in_both_forms(what):
+    images, noise = make_images(), make_noise()
+    model = make_model()
+    before = model.training_loss(images, noise)
+    adapt(model, what)
+    loss, lean = model(images, noise)[0], model.training_loss(images, noise)
+    assert abs(loss - before) > 1e-4
+    assert abs(lean - loss) < 1e-12
+
+
+class Lean(MaskedAutoencoder):
+    """What is wrapped for data parallelism, which calls ``forward``."""
+
+    forward = MaskedAutoencoder.training_loss
+
+
+def gradients_of_a_rank():
+    with distributed("gloo") as world:
+        model = make_model()
+        model.__class__ = Lean
+        part = slice(2 * world.rank, 2 * world.rank + 2)
+        parallel = DistributedDataParallel(model)
+        parallel(make_images(b=4)[part], make_noise(b=4)[part]).backward()
+        return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_two_ranks_have_the_gradients_of_one_process_with_all_images():
+    model = make_model()
+    expected = gradients(model, model.training_loss(make_images(b=4), make_noise(b=4)))
+    for found in launch(gradients_of_a_rank, 2, time_limit=300):
+        assert_same_gradients(found, expected, atol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_both_forms_are_exported_and_traced_with_any_number_of_images():
+    class Whole(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, images, noise):
+            return self.model(images, noise)[0], self.model.training_loss(images, noise)
+
+    model = Whole(make_model())
+    batch = {0: torch.export.Dim("batch", min=1, max=64)}
+    example = make_images(b=3), make_noise(b=3)
+    exported = torch.export.export(model, example, dynamic_shapes=(batch, batch)).module()
+    traced = torch.jit.trace(model, example)
+    for b in (1, 3, 5):
+        images, noise = make_images(b, b=b), make_noise(b, b=b)
+        expected = model(images, noise)
+        for form in (exported, traced):
+            for loss, wanted in zip(form(images, noise), expected, strict=True):
+                assert torch.allclose(loss, wanted, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("norm_pix_loss", [True, False], ids=["normalised", "pixels"])
+def test_half_precision_gives_about_the_same_loss(norm_pix_loss, dtype):
+    """Its sums are float32: in float16 an ε of 1e-6 is 0, and 65,504 the largest number."""
+    model = make_model(norm_pix_loss=norm_pix_loss)
+    images = 9 * make_images(b=8)
+    images[0] = 0.5  # patches of one colour
+    noise = make_noise(b=8)
+    expected = model.training_loss(images, noise)
+    model = model.to(dtype)
+    target = model.target(images.to(dtype))
+    assert target.dtype == torch.float32 and target.isfinite().all()
+    for loss in (
+        model(images.to(dtype), noise)[0], model.training_loss(images.to(dtype), noise)
+    ):  # fmt: skip
+        assert loss.dtype == torch.float32
+        assert loss.item() == pytest.approx(expected.item(), rel=0.05)
+    loss.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
 # --- An independent library ------------------------------------------------------------------
@@ -388,11 +528,12 @@ def test_two_hidden_patches_are_told_apart_by_the_decoders_positions_alone():
 
 
 def test_every_parameter_is_trained_but_the_encoders_mask_token():
-    """SimMIM's encoder sees that token, the masked autoencoder's never does."""
+    """SimMIM's encoder sees that token, the masked autoencoder's never does: it asks for none."""
     model = make_model(positions="learned")
     grads = gradients(model, model.training_loss(make_images(), make_noise()))
     missing = {name for name, _ in model.named_parameters()} - grads.keys()
     assert missing == {"encoder.mask_token"}
+    assert not model.encoder.mask_token.requires_grad
     assert all(g.abs().max() > 0 for g in grads.values())
 
 

@@ -8,13 +8,23 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
+from dlcourse.large_scale_training import distributed, launch
 from dlcourse.self_supervised_learning import (
+    DINO,
+    DINOHead,
+    DINOLoss,
+    MaskedAutoencoder,
+    SimCLR,
+    SimMIM,
     VisionTransformer,
+    iBOTLoss,
     patchify,
     sincos_positions,
     unpatchify,
 )
+from dlcourse.self_supervised_learning.patches import widened
 from dlcourse.self_supervised_learning.vision_transformer import initialize
 
 # After dlcourse, which makes torchvision importable beside a CPU build of torch.
@@ -333,17 +343,137 @@ def test_a_mask_that_hides_nothing_changes_nothing():
         assert torch.equal(got, model.forward_features(images))
 
 
-def test_the_mask_token_is_trained_where_something_is_hidden():
-    model, images = small(), pictures(2, 3, 32, 32)
+def test_the_mask_token_is_trained_where_something_is_hidden_if_it_was_asked_for():
+    images = pictures(2, 3, 32, 32)
+    model = small()
+    model.forward_features(images, torch.ones(2, 16)).square().sum().backward()
+    assert model.mask_token.grad is None
+    model = small(train_mask_token=True)
     model.forward_features(images, torch.ones(2, 16)).square().sum().backward()
     assert model.mask_token.grad.abs().max() > 0
     assert model.patch_embedding.weight.grad.abs().max() == 0  # all patches were hidden
+
+
+def method(name, patches=16):
+    """Each method of the chapter around a small encoder: the module, and what it is called with."""
+    encoder, two = VisionTransformer(32, 8, 3, 24, 2, 4, generator=gen()), pictures(8, 3, 32, 32)
+    views = two[:4], two[4:]
+    if name == "SimCLR":
+        return SimCLR(encoder), views
+    if name == "SimMIM":
+        return SimMIM(encoder), views[:1]
+    if name == "MAE":
+        return MaskedAutoencoder(encoder, 16, 2, 2), views[:1]
+    head = lambda: DINOHead(24, 16, hidden_dim=16, bottleneck_dim=8)  # noqa: E731
+    if name == "DINO":
+        return DINO(encoder, head(), DINOLoss(16)), (views,)
+    parts = {"patch_head": head(), "patch_loss": iBOTLoss(16)}
+    return DINO(encoder, head(), DINOLoss(16), **parts), (views, torch.ones(8, patches).bool())
+
+
+METHODS = ["SimCLR", "SimMIM", "MAE", "DINO", "DINO with iBOT"]
+
+
+def loss_of(module, arguments):
+    """The loss that a call returns first, or alone."""
+    if len(arguments) == 2 and isinstance(arguments[0], tuple):  # iBOT's mask goes by name
+        result = module(arguments[0], mask=arguments[1])
+    else:
+        result = module(*arguments)
+    return result[0] if isinstance(result, tuple) else result
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_parameter_that_requires_a_gradient_gets_one(name):
+    module, arguments = method(name)
+    loss_of(module, arguments).backward()
+    without = [n for n, p in module.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without
+    trained = {n for n, p in module.named_parameters() if p.requires_grad}
+    assert any(n.endswith("encoder.mask_token") for n in trained) == (
+        name in ("SimMIM", "DINO with iBOT")
+    )
+
+
+def two_steps_of_every_method():
+    """Data parallelism waits for each gradient: at the second step it names one that is missing."""
+    with distributed("gloo"):
+        losses = {}
+        for name in METHODS:
+            torch.manual_seed(0)
+            module, arguments = method(name)
+            parallel = DistributedDataParallel(module)
+            optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], 0.1)
+            losses[name] = []
+            for _ in range(2):
+                loss = loss_of(parallel, arguments)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                losses[name].append(loss.item())
+        return losses
+
+
+def test_every_method_takes_two_steps_under_data_parallelism():
+    for losses in launch(two_steps_of_every_method, 2, time_limit=300):
+        assert list(losses) == METHODS
+        assert all(math.isfinite(value) for pair in losses.values() for value in pair)
 
 
 @pytest.mark.parametrize("shape", [(16,), (1, 16), (2, 15), (2, 4, 4)])
 def test_a_mask_of_another_shape_is_refused(shape):
     with pytest.raises(ValueError, match="each image needs its own"):
         small().forward_features(pictures(2, 3, 32, 32), torch.zeros(shape))
+
+
+# --- Exported, traced, halved ----------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_it_is_exported_and_traced_with_any_number_of_images():
+    model, images = small(), pictures(2, 3, 32, 32)
+    exported = torch.export.export(
+        model, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},)
+    ).module()
+    traced = torch.jit.trace(model, images)
+    for n in (1, 2, 5):
+        other = pictures(n, 3, 32, 32, seed=n)
+        with torch.no_grad():
+            expected = model(other)
+            torch.testing.assert_close(exported(other), expected, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(traced(other), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_gives_about_the_same_tokens(dtype):
+    model, images = small(), pictures(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = model.forward_features(images)
+        tokens = small().to(dtype).forward_features(images.to(dtype))
+    assert tokens.dtype == dtype
+    torch.testing.assert_close(tokens.float(), expected, atol=0.1, rtol=0.05)
+
+
+def test_widened_is_float32_of_what_is_narrower_and_leaves_the_rest():
+    for dtype in (torch.float16, torch.bfloat16, torch.float32):
+        assert widened(torch.ones(2, dtype=dtype)).dtype == torch.float32
+    assert widened(torch.ones(2, dtype=torch.float64)).dtype == torch.float64
+
+
+# --- The last tokens alone -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("last", [1, 4, 9])
+def test_a_block_for_the_last_tokens_is_the_block_cut_to_them_with_its_gradients(last):
+    block = small().blocks[0].double()
+    x = torch.randn(2, 9, 24, generator=gen(), dtype=torch.float64, requires_grad=True)
+    whole, few = block(x)[:, -last:], block(x, last)
+    assert few.shape == (2, last, 24)
+    torch.testing.assert_close(few, whole, atol=1e-12, rtol=0)
+    inputs = [x, *block.parameters()]
+    first, second = (torch.autograd.grad(y.square().sum(), inputs) for y in (whole, few))
+    for a, b in zip(first, second, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10)
 
 
 # --- Attention of the class token ----------------------------------------------------------------

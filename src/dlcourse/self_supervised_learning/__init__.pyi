@@ -19,12 +19,17 @@ from .dino.model import DINOTerms as DINOTerms
 from .dino.sinkhorn_knopp import sinkhorn_knopp as sinkhorn_knopp
 from .dino.teacher import momentum_schedule as momentum_schedule
 from .dino.teacher import update_teacher as update_teacher
-from .evaluation import Probe as Probe
-from .evaluation import features as features
-from .evaluation import knn_accuracy as knn_accuracy
-from .evaluation import label_subset as label_subset
-from .evaluation import linear_probe as linear_probe
-from .evaluation import pca_rgb as pca_rgb
+from .evaluation.colours import pca_rgb as pca_rgb
+from .evaluation.fine_tuning import FineTuned as FineTuned
+from .evaluation.fine_tuning import fine_tune as fine_tune
+from .evaluation.frozen_features import features as features
+from .evaluation.frozen_features import label_subset as label_subset
+from .evaluation.nearest_neighbours import knn as knn
+from .evaluation.nearest_neighbours import knn_accuracy as knn_accuracy
+from .evaluation.probes import Probe as Probe
+from .evaluation.probes import linear_probe as linear_probe
+from .evaluation.probes import logistic_probe as logistic_probe
+from .evaluation.probes import ridge_probe as ridge_probe
 from .masked_autoencoders.masking import random_masking as random_masking
 from .masked_autoencoders.model import MaskedAutoencoder as MaskedAutoencoder
 from .masked_autoencoders.reference import (

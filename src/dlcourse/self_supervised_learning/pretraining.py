@@ -33,8 +33,8 @@ def pretrain(
     """Train ``model`` in place with AdamW: linear warm-up, then a cosine to zero.
 
     Args:
-        model: whose parameters that require a gradient are trained. Decay acts on matrices only:
-            not on biases, norms and tokens.
+        model: whose parameters that require a gradient are trained. Decay acts on matrices, and on
+            a learned table of positions, which is one; not on biases, norms and single tokens.
         loss: ``loss(indices, generator)`` → a scalar. ``indices`` (batch_size,) say which of the
             ``n`` examples to use, on the model's device; all randomness of masks and views comes
             from ``generator``, which lives there too.

@@ -33,7 +33,10 @@ Positions = Literal["sincos", "learned"]
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention, (B, N, D) → (B, N, D). Vaswani et al. (2017), section 3.2."""
+    """Multi-head self-attention. Vaswani et al. (2017), section 3.2.
+
+    (B, N, D) → (B, N, D), or (B, last, D) for the last tokens alone: these look at all.
+    """
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
@@ -47,8 +50,10 @@ class Attention(nn.Module):
         qkv = self.qkv(x).view(b, n, 3, self.num_heads, d // self.num_heads)
         return qkv.permute(2, 0, 3, 1, 4).unbind(0)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, last: int | None = None) -> Tensor:
         q, k, v = self.split(x)
+        if last is not None:
+            q = q[:, :, q.shape[2] - last :]
         y = F.scaled_dot_product_attention(q, k, v)  # softmax(q kᵀ / √(D/H)) v
         return self.proj(y.transpose(1, 2).flatten(2))
 
@@ -59,7 +64,11 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)): (B, N, D) → (B, N, D)."""
+    """x + attention(norm(x)), then x + mlp(norm(x)): (B, N, D) → (B, N, D).
+
+    ``block(x, last)`` is ``block(x)[:, -last:]``, computed for these tokens alone: who needs no
+    others, such as the end of a decoder, asks for no others.
+    """
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.0) -> None:
         super().__init__()
@@ -69,8 +78,11 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.norm1(x))
+    def forward(self, x: Tensor, last: int | None = None) -> Tensor:
+        if last is None:
+            x = x + self.attention(self.norm1(x))
+        else:
+            x = x[:, x.shape[1] - last :] + self.attention(self.norm1(x), last)
         return x + self.mlp(self.norm2(x))
 
 
@@ -87,6 +99,11 @@ class VisionTransformer(nn.Module):
         num_heads: attention heads a block.
         mlp_ratio: hidden width of a block's MLP over D.
         positions: "sincos" (fixed, as in MAE) or "learned" (as in ViT and DINO).
+        train_mask_token: whether ``mask_token``, which stands in for hidden patches, requires a
+            gradient. A method that hides patches at the encoder's input (SimMIM, DINO with iBOT)
+            switches it on by itself; set it if you call ``forward_features`` with a mask in a loss
+            of your own. In other methods the token gets no gradient, and
+            ``DistributedDataParallel`` would wait for it.
         generator: draws the initial weights; by default torch's global generator.
 
     The default sizes are those of ViT-Ti/16 (Touvron et al. 2021, DeiT).
@@ -108,6 +125,7 @@ class VisionTransformer(nn.Module):
         mlp_ratio: float = 4.0,
         *,
         positions: Positions = "sincos",
+        train_mask_token: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -129,7 +147,7 @@ class VisionTransformer(nn.Module):
         self.patch_embedding = nn.Linear(patch_size * patch_size * in_channels, embed_dim)
         self.class_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         # What stands in for a hidden patch (SimMIM, iBOT). MAE's encoder never sees one.
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, embed_dim), train_mask_token)
         if positions == "sincos":
             self.register_buffer("position_table", sincos_positions(embed_dim, self.grid)[None])
             class_position = torch.zeros(1, 1, embed_dim)  # MAE's convention
@@ -163,7 +181,7 @@ class VisionTransformer(nn.Module):
 
         ``tokens`` carry their positions already; any number of them may be missing.
         """
-        first = (self.class_token + self.class_position).expand(len(tokens), -1, -1)
+        first = (self.class_token + self.class_position).expand(tokens.shape[0], -1, -1)
         x = torch.cat([first, tokens], 1)
         for block in self.blocks:
             x = block(x)
@@ -198,7 +216,7 @@ class VisionTransformer(nn.Module):
         What it gives to the class token itself is left out, so a map sums to at most 1.
         """
         x = self.embed_patches(images) + self.positions(images.shape[-2:])
-        first = (self.class_token + self.class_position).expand(len(x), -1, -1)
+        first = (self.class_token + self.class_position).expand(x.shape[0], -1, -1)
         x = torch.cat([first, x], 1)
         for block in self.blocks[:-1]:
             x = block(x)

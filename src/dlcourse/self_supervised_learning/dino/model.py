@@ -23,6 +23,7 @@ from dlcourse.self_supervised_learning.dino.head import DINOHead
 from dlcourse.self_supervised_learning.dino.ibot_loss import iBOTLoss
 from dlcourse.self_supervised_learning.dino.koleo import koleo_loss
 from dlcourse.self_supervised_learning.dino.teacher import update_teacher
+from dlcourse.self_supervised_learning.vision_transformer import VisionTransformer
 
 __all__ = ["DINO", "DINOTerms"]
 
@@ -82,6 +83,9 @@ class DINO(nn.Module):
         parts = {"encoder": encoder, "head": head}
         if patch_head is not None:
             parts["patch_head"] = patch_head
+            for part in encoder.modules():  # iBOT hides patches from the student
+                if isinstance(part, VisionTransformer):
+                    part.mask_token.requires_grad_()
         self.student = nn.ModuleDict(parts)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
         self.loss, self.patch_loss = loss, patch_loss

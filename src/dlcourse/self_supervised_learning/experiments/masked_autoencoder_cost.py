@@ -36,8 +36,8 @@ def masked_autoencoder_flops(model: MaskedAutoencoder, mask_ratio: float | None 
     flops += 2 * (1 + visible) * d * wide  # to the decoder's width
     mlp = _mlp_ratio(blocks[0])
     flops += transformer_flops(1 + n, wide, len(blocks) - 1, mlp)
-    # The last block: keys and values of all tokens, the rest for the hidden ones.
-    flops += 2 * wide**2 * (2 * (1 + n) + (2 + 2 * mlp) * hidden) + 4 * hidden * (1 + n) * wide
+    # The last block: queries, keys and values of all tokens, the rest for the hidden ones.
+    flops += 2 * wide**2 * (3 * (1 + n) + (1 + 2 * mlp) * hidden) + 4 * hidden * (1 + n) * wide
     return flops + 2 * hidden * wide * pixels
 
 

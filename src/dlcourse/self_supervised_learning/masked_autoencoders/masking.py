@@ -14,13 +14,16 @@ __all__ = ["random_masking", "shuffled", "take", "visible_count"]
 
 
 def visible_count(n: int, mask_ratio: float) -> int:
-    """How many of ``n`` patches stay visible: int(n · (1 − mask_ratio)).
+    """How many of ``n`` patches stay visible: ⌊n (1 − mask_ratio)⌋.
+
+    Rounding does not count: hiding 0.9 of 10 leaves one, where ``int(10 * (1 - 0.9))`` is 0, and
+    hiding 0.9 of 100 leaves 10, where ``transformers`` keeps 9.
 
     Raises ValueError when mask_ratio is not inside (0, 1), or nothing would be visible or hidden.
     """
     if not 0 < mask_ratio < 1:
         raise ValueError(f"mask_ratio is the share of hidden patches, inside (0, 1): {mask_ratio}")
-    count = int(n * (1 - mask_ratio))
+    count = int(n * (1 - mask_ratio + 1e-12))
     if not 0 < count < n:
         raise ValueError(
             f"mask_ratio {mask_ratio} leaves {count} of {n} patches visible: at least one must be "
@@ -62,7 +65,7 @@ def random_masking(
 
     Args:
         x: (B, N, D), one row a patch.
-        mask_ratio: share of the patches to hide; int(N · (1 − mask_ratio)) stay visible.
+        mask_ratio: share of the patches to hide; ⌊N (1 − mask_ratio)⌋ stay visible.
         generator: draws the subsets, on the device of ``x``; by default torch's global one.
         noise: (B, N), instead of drawing: the patches with the least noise stay visible.
 

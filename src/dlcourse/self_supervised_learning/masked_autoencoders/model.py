@@ -8,7 +8,6 @@ Paper: He et al. (2022), *Masked Autoencoders Are Scalable Vision Learners*.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlcourse.self_supervised_learning.masked_autoencoders.masking import (
@@ -22,6 +21,7 @@ from dlcourse.self_supervised_learning.patches import (
     patchify,
     sincos_positions,
     unpatchify,
+    widened,
 )
 from dlcourse.self_supervised_learning.vision_transformer import (
     Block,
@@ -112,7 +112,7 @@ class MaskedAutoencoder(nn.Module):
         visible, mask, ids_restore = random_masking(x, self.mask_ratio, generator, noise)
         encoded = self.encoder.encode(visible)  # (B, 1 + N', D)
         prediction = self.decode(encoded, ids_restore)  # (B, N, p·p·C)
-        error = (prediction - self.target(images)).square().mean(2)  # (B, N)
+        error = (widened(prediction) - self.target(images)).square().mean(2)  # (B, N)
         loss = (error * mask).sum() / mask.sum()  # hidden patches only
         return loss, prediction, mask
 
@@ -129,11 +129,12 @@ class MaskedAutoencoder(nn.Module):
         return self.to_pixels(self.decoder_norm(y))[:, 1:]
 
     def target(self, images: Tensor) -> Tensor:
-        """What the decoder should say: (B, C, H, W) → (B, N, p·p·C)."""
+        """What the decoder should say: (B, C, H, W) → (B, N, p·p·C), float32 or wider."""
         return self._targets(patchify(images, self.encoder.patch_size))
 
     def _targets(self, patches: Tensor) -> Tensor:
         """(B, K, p·p·C) → the same, normalised patch by patch if ``norm_pix_loss``."""
+        patches = widened(patches)
         if not self.norm_pix_loss:
             return patches
         mean, variance = _moments(patches)
@@ -150,7 +151,9 @@ class MaskedAutoencoder(nn.Module):
         Patches are chosen before they are embedded, so that hidden ones are not; and they are
         never put back in order: a transformer knows places by their positions alone, so it is the
         positions that are shuffled. Hidden patches are then the last rows, and the last block,
-        the projection to pixels, the target and the error are computed for these only.
+        the projection to pixels, the target and the error are computed for these only. Every
+        module is called, so hooks and adapters act; those of the last decoder block see the hidden
+        tokens alone.
 
         Arguments, result and errors are those of ``forward``.
         """
@@ -169,8 +172,12 @@ class MaskedAutoencoder(nn.Module):
         y = torch.cat([y[:, :1], visible, self.mask_token + places[hidden]], 1)
         for block in self.decoder_blocks[:-1]:
             y = block(y)
-        y = _block_for_last(self.decoder_blocks[-1], y, n - keep)  # (B, N − N', D')
-        prediction = self.to_pixels(self.decoder_norm(y))
+        last = self.decoder_blocks[-1]
+        if isinstance(last, Block):
+            y = last(y, n - keep)  # (B, N − N', D')
+        else:  # a wrapper of the user's
+            y = last(y)[:, 1 + keep :]
+        prediction = widened(self.to_pixels(self.decoder_norm(y)))
         return (prediction - self._targets(take(patches, hidden))).square().mean()
 
     @torch.no_grad()
@@ -199,7 +206,7 @@ class MaskedAutoencoder(nn.Module):
         painted = self.decode(self.encoder.encode(visible), ids_restore)
         patches = patchify(images, self.encoder.patch_size)
         if self.norm_pix_loss:
-            mean, variance = _moments(patches)
+            mean, variance = _moments(widened(patches))
             painted = painted * (variance + EPS).sqrt() + mean
         patches = torch.where(mask.bool()[..., None], painted.to(patches.dtype), patches)
         return unpatchify(patches, self.encoder.patch_size, self.encoder.image_size), mask
@@ -217,22 +224,3 @@ class MaskedAutoencoder(nn.Module):
 def _moments(patches: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and unbiased variance of each patch over its pixels and channels: (B, K, 1) each."""
     return patches.mean(2, keepdim=True), patches.var(2, keepdim=True)
-
-
-def _block_for_last(block: Block, x: Tensor, count: int) -> Tensor:
-    """``block(x)[:, -count:]``, computed for these tokens alone: (B, N, D) → (B, count, D).
-
-    They look at all tokens, so keys and values are needed of all, queries only of them.
-    """
-    attention, d = block.attention, x.shape[2]
-    weight, bias = attention.qkv.weight, attention.qkv.bias
-    last, y = x[:, -count:], block.norm1(x)
-
-    def heads(z: Tensor) -> Tensor:
-        return z.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)  # (B, H, ·, D / H)
-
-    q = heads(F.linear(y[:, -count:], weight[:d], bias[:d]))
-    k, v = (heads(z) for z in F.linear(y, weight[d:], bias[d:]).chunk(2, 2))
-    mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-    last = last + attention.proj(mixed)
-    return last + block.mlp(block.norm2(last))

@@ -81,6 +81,7 @@ class SimMIM(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = encoder
+        encoder.mask_token.requires_grad_()  # it stands in for hidden patches, and is learned
         p = encoder.patch_size
         self.mask_ratio, self.norm_target = mask_ratio, norm_target
         self.mask_patch_size = 2 * p if mask_patch_size is None else mask_patch_size
