@@ -319,6 +319,37 @@ def test_half_precision_gives_about_the_same_loss(norm_pix_loss, dtype):
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
+def losses_of_a_training(dtype):
+    """60 steps on pictures of one grey each, with or without autocast; and what entered a block."""
+    g = generator(0)
+    encoder = VisionTransformer(8, 4, 1, embed_dim=16, depth=2, num_heads=2, generator=g)
+    model = MaskedAutoencoder(encoder, 16, 2, 2, norm_pix_loss=False, generator=g)
+    dtypes = set()
+    for block in (*encoder.blocks, *model.decoder_blocks):
+        block.register_forward_pre_hook(lambda _, inputs: dtypes.add(inputs[0].dtype))
+    optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
+    losses = []
+    for _ in range(60):
+        images = torch.rand(32, 1, 1, 1, generator=g).expand(-1, 1, 8, 8)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            loss = model.training_loss(images, generator=g)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, dtypes
+
+
+def test_under_autocast_the_sequence_is_narrow_and_the_training_the_same():
+    (wide, first), (narrow, second) = (
+        losses_of_a_training(dtype) for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert first == {torch.float32} and second == {torch.bfloat16}
+    assert narrow[0] == pytest.approx(wide[0], rel=0.02)
+    assert sum(narrow[-10:]) == pytest.approx(sum(wide[-10:]), rel=0.2)
+    assert sum(wide[-10:]) < 0.2 * sum(wide[:10])
+
+
 # --- An independent library ------------------------------------------------------------------
 
 

@@ -9,6 +9,10 @@ Papers:
 A self-supervised method looks into its encoder: it removes patches before the first block (MAE),
 replaces them by a mask token (SimMIM, iBOT), or passes images of several sizes (DINO). So the
 forward pass is cut into the steps that they need: ``embed_patches``, ``positions``, ``encode``.
+
+Under autocast the sequence stays as narrow as the products make it: positions and class token are
+added in the dtype of the embedded patches. Kept in float32 it would be read and written twice as
+long by every norm and every sum.
 """
 
 from __future__ import annotations
@@ -181,11 +185,15 @@ class VisionTransformer(nn.Module):
 
         ``tokens`` carry their positions already; any number of them may be missing.
         """
-        first = (self.class_token + self.class_position).expand(tokens.shape[0], -1, -1)
-        x = torch.cat([first, tokens], 1)
+        x = self._with_class_token(tokens)
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
+
+    def _with_class_token(self, tokens: Tensor) -> Tensor:
+        """(B, N', D) → (B, 1 + N', D)."""
+        first = (self.class_token + self.class_position).to(tokens.dtype)
+        return torch.cat([first.expand(tokens.shape[0], -1, -1), tokens], 1)
 
     def forward_features(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
         """All tokens of the last layer: (B, C, H, W) → (B, 1 + N, D), the class token first.
@@ -204,7 +212,7 @@ class VisionTransformer(nn.Module):
                     "each image needs its own"
                 )
             x = torch.where(mask.bool()[..., None], self.mask_token.to(x.dtype), x)
-        return self.encode(x + self.positions(images.shape[-2:]))
+        return self.encode(x + self.positions(images.shape[-2:]).to(x.dtype))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.forward_features(images)[:, 0]
@@ -215,9 +223,8 @@ class VisionTransformer(nn.Module):
 
         What it gives to the class token itself is left out, so a map sums to at most 1.
         """
-        x = self.embed_patches(images) + self.positions(images.shape[-2:])
-        first = (self.class_token + self.class_position).expand(x.shape[0], -1, -1)
-        x = torch.cat([first, x], 1)
+        x = self.embed_patches(images)
+        x = self._with_class_token(x + self.positions(images.shape[-2:]).to(x.dtype))
         for block in self.blocks[:-1]:
             x = block(x)
         last = self.blocks[-1]

@@ -108,7 +108,7 @@ class MaskedAutoencoder(nn.Module):
         """
         self._check(images)
         x = self.encoder.embed_patches(images)  # (B, N, D)
-        x = x + self.encoder.positions(images.shape[-2:])  # before any patch goes
+        x = x + self.encoder.positions(images.shape[-2:]).to(x.dtype)  # before any patch goes
         visible, mask, ids_restore = random_masking(x, self.mask_ratio, generator, noise)
         encoded = self.encoder.encode(visible)  # (B, 1 + N', D)
         prediction = self.decode(encoded, ids_restore)  # (B, N, p·p·C)
@@ -120,9 +120,9 @@ class MaskedAutoencoder(nn.Module):
         """Paint every patch from the visible ones: (B, 1 + N', D) → (B, N, p·p·C)."""
         y = self.decoder_embedding(encoded)  # (B, 1 + N', D')
         b, n = ids_restore.shape
-        hidden = self.mask_token.expand(b, n + 1 - y.shape[1], -1)  # one vector for all
+        hidden = self.mask_token.to(y.dtype).expand(b, n + 1 - y.shape[1], -1)  # one vector for all
         patches = torch.cat([y[:, 1:], hidden], 1)  # (B, N, D'), still shuffled
-        patches = take(patches, ids_restore) + self.decoder_positions
+        patches = take(patches, ids_restore) + self.decoder_positions.to(y.dtype)
         y = torch.cat([y[:, :1], patches], 1)  # the class token first, its position is 0
         for block in self.decoder_blocks:
             y = block(y)
@@ -165,11 +165,11 @@ class MaskedAutoencoder(nn.Module):
         seen, hidden = order[:, :keep], order[:, keep:]
 
         x = self.encoder.patch_embedding(take(patches, seen))  # (B, N', D)
-        x = x + self.encoder.positions(images.shape[-2:])[0][seen]
+        x = x + self.encoder.positions(images.shape[-2:])[0].to(x.dtype)[seen]
         y = self.decoder_embedding(self.encoder.encode(x))  # (B, 1 + N', D')
-        places = self.decoder_positions[0]  # (N, D')
-        visible = y[:, 1:] + places[seen]
-        y = torch.cat([y[:, :1], visible, self.mask_token + places[hidden]], 1)
+        places = self.decoder_positions[0].to(y.dtype)  # (N, D')
+        visible, guessed = y[:, 1:] + places[seen], self.mask_token.to(y.dtype) + places[hidden]
+        y = torch.cat([y[:, :1], visible, guessed], 1)
         for block in self.decoder_blocks[:-1]:
             y = block(y)
         last = self.decoder_blocks[-1]
@@ -200,7 +200,8 @@ class MaskedAutoencoder(nn.Module):
             (B, C, H, W), visible patches as they are; and the mask, (B, N).
         """
         self._check(images)
-        x = self.encoder.embed_patches(images) + self.encoder.positions(images.shape[-2:])
+        x = self.encoder.embed_patches(images)
+        x = x + self.encoder.positions(images.shape[-2:]).to(x.dtype)
         ratio = self.mask_ratio if mask_ratio is None else mask_ratio
         visible, mask, ids_restore = random_masking(x, ratio, generator, noise)
         painted = self.decode(self.encoder.encode(visible), ids_restore)
