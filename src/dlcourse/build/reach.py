@@ -11,7 +11,7 @@ import ast
 import hashlib
 import io
 import tokenize
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -114,14 +114,19 @@ class Package:
                 if name in self.files:
                     yield name
 
-    def reach(self, start: Imports) -> Imports:
-        """All modules and libraries that are reached from ``start``."""
+    def reach(
+        self, start: Imports, passes_over: Callable[[str], bool] = lambda module: False
+    ) -> Imports:
+        """All modules and libraries that are reached from ``start``.
+
+        Modules that ``passes_over`` tells are left out, with what is reached through them alone.
+        """
         modules: set[str] = set()
         libraries = set(start.libraries)
         waiting = list(start.modules)
         while waiting:
             module = waiting.pop()
-            if module not in modules:
+            if module not in modules and not passes_over(module):
                 modules.add(module)
                 found = self.imports(module)
                 libraries |= found.libraries
@@ -150,6 +155,7 @@ def _executed(tree: ast.AST) -> Iterator[ast.AST]:
         yield from _executed(node)
 
 
+@lru_cache(maxsize=512)  # several records reach the same modules
 def code_text(source: str) -> str:
     """A program's text without comments, docstrings, empty lines and blanks at the ends of lines.
 

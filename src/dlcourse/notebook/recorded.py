@@ -133,9 +133,8 @@ class _Hand:
             self.previous, self.cell = self.cell, (info.raw_cell, getattr(info, "cell_id", None))
 
     def after(self, result: Any) -> None:
-        self.depth = max(0, self.depth - 1)  # the cell that loads the extension is in neither count
-        if self.depth == 0:
-            self.ended = time.monotonic()
+        self.depth = max(0, self.depth - 1)  # the cell that loads the extension was not counted
+        self.ended = time.monotonic()
 
     @property
     def started_by_hand(self) -> bool:
