@@ -148,10 +148,10 @@ def test_a_record_that_a_page_shows_is_part_of_its_key(package):
     assert len({key(package, "1", states=states) for states in shown}) == len(shown)
 
 
-def test_a_record_that_a_cell_reads_is_part_of_its_key(package, monkeypatch):
-    reads = "from dlcourse.notebook import recorded\nrecorded( '1.1.a' )"
+@pytest.mark.parametrize("reads", ["recorded( '1.1a.a' )", 'for key in ("1.1a.a",): recorded(key)'])
+def test_a_record_that_a_cell_reads_is_part_of_its_key(package, monkeypatch, reads):
     nothing = key(package, reads)
-    monkeypatch.setattr(keys, "_read_record", lambda name: {"1.1.a": record()}.get(name))
+    monkeypatch.setattr(keys, "_read_record", lambda name: {"1.1a.a": record()}.get(name))
     found = key(package, reads)
     monkeypatch.setattr(keys, "_read_record", lambda name: record(seconds=1.0))
     assert len({nothing, found, key(package, reads)}) == 3
