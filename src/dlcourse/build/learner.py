@@ -58,6 +58,8 @@ def _context(root: Path, source: Path, strict: bool) -> myst.Context:
         strict=strict,
     )
     for page in sorted([*root.glob("book/**/*.md"), *root.glob("chapters/*/*.py")]):
+        if project.is_hidden(page.relative_to(root)):
+            continue
         document = page.relative_to(root).with_suffix("").as_posix()
         title, labels = _scanned(page, document, page.stat().st_mtime_ns)
         context.labels.update(labels)
