@@ -81,17 +81,20 @@ class Checkout:
         self._write_toc()
         return self.write(f"chapters/{folder}/{stem}.py", text)
 
-    def give_package(self) -> None:
+    def give_package(self, *rooms: str) -> None:
         """A copy of the package under ``src``, which kernels import, with one chapter of its own.
 
-        The chapter offers ``one`` and ``two``, each from a module of its own.
+        The chapter offers ``one`` and ``two``, each from a module of its own. ``rooms``: only these
+        folders of the package; by default all but chapters.
         """
-        package = Path(dlcourse.__file__).parent
-        left_out = ("__pycache__", "site", *chapters().values())
-        shutil.rmtree(self.root / "src")
-        shutil.copytree(
-            package, self.root / "src" / "dlcourse", ignore=shutil.ignore_patterns(*left_out)
-        )
+        package, ours = Path(dlcourse.__file__).parent, self.root / "src" / "dlcourse"
+        folders = {path.name for path in package.iterdir() if path.is_dir()}
+        shutil.rmtree(ours)
+        for folder in rooms or folders - {"__pycache__", *chapters().values()}:
+            ignored = shutil.ignore_patterns("__pycache__", "site")
+            shutil.copytree(package / folder, ours / folder, ignore=ignored)
+        for file in package.glob("*.py"):
+            shutil.copy(file, ours)
         self.variables["PYTHONPATH"] = str(self.root / "src")
         self.write("src/dlcourse/toy_chapter/__init__.py", TOY_FACADE)
         stub = "from .one import one as one\nfrom .two import two as two\n"

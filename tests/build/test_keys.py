@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def package(checkout):
-    checkout.give_package()
+    checkout.give_package("notebook", "exercises", "build", "teach")
     return Package(checkout.root)
 
 
