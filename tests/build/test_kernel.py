@@ -14,10 +14,10 @@ CELLS = (
     "import matplotlib.pyplot as plt\nfig, ax = plt.subplots(figsize=(2, 1))\nline = ax.plot([1, 2])",
     # Only the last value of a cell is shown.
     "1\n2",
-    "import locale, os, shutil, sys, time, warnings\nlocale.setlocale(locale.LC_ALL, '')",
+    "import locale, os, shutil, sys, time\nlocale.setlocale(locale.LC_ALL, '')",
     "print(os.environ['LANG'], time.strftime('%A %H', time.gmtime(0)), time.tzname)",
     "print(shutil.get_terminal_size().columns, sys.flags.optimize, hash('a'))",
-    "print({rule[0] for rule in warnings.filters} & {'error'})\n'startup' in globals()",
+    "print(sys.warnoptions)\n'startup' in globals()",
     "print(os.environ['DLCOURSE_STATIC'], os.environ['OMP_NUM_THREADS'])",
 )
 
