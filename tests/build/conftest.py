@@ -13,6 +13,7 @@ import pytest
 import dlcourse
 from dlcourse.chapters import chapters
 
+ODD = "my course & [more] (1)"  # a name that a person may give the folder
 PYPROJECT = """\
 [project]
 name = "dlcourse"
@@ -126,9 +127,9 @@ class Checkout:
 
 @pytest.fixture
 def checkout(tmp_path):
-    return Checkout(tmp_path)
+    return Checkout(tmp_path / ODD)
 
 
 @pytest.fixture(scope="module")
 def module_checkout(tmp_path_factory):
-    return Checkout(tmp_path_factory.mktemp("course"))
+    return Checkout(tmp_path_factory.mktemp("course") / ODD)
