@@ -31,7 +31,8 @@ export PYTHONUNBUFFERED := 1
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(STAMP)  ## set up .venv with the versions of constraints.txt
+install: $(STAMP)  ## set up .venv with the versions of constraints.txt, and fetch the data
+	@$(BIN)/dlcourse fetch
 
 # The first Python that runs and is new enough; PYTHON=… overrides the search.
 $(STAMP): pyproject.toml constraints.txt
@@ -47,7 +48,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) install -c $(CONSTRAINTS) -e '.[test,lab]'
 	@touch $@
 
-execute: $(STAMP)  ## execute the notebooks that changed
+execute: install  ## execute the notebooks that changed
 	@echo "== Executing notebooks"
 	@$(BIN)/dlcourse run $(RUN_ARGS)
 

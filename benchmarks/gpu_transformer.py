@@ -14,7 +14,9 @@ import time
 import torch
 
 from dlcourse.large_scale_training import LaunchError, launch
-from dlcourse.large_scale_training.transformer import losses_in, matmul_peak, measure_training
+from dlcourse.large_scale_training.experiments.dtypes import losses_in
+from dlcourse.large_scale_training.experiments.techniques import measure_training
+from dlcourse.measure import matmul_peak
 
 MEDIUM = dict(vocabulary=32_768, sequence=2048, width=2048, layers=24, heads=16)  # 1.3 billion
 LARGE = dict(vocabulary=32_768, sequence=2048, width=4096, layers=32, heads=32)  # 6.7 billion

@@ -11,7 +11,6 @@ counts. Kept: what the forward pass keeps for the backward pass.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,8 +18,8 @@ import dlcourse  # noqa: F401  (before transformers: it makes torchvision import
 import torch
 from torch import Tensor, nn
 
+from dlcourse.measure import interleaved, saved_bytes
 from dlcourse.self_supervised_learning import MaskedAutoencoder, VisionTransformer
-from dlcourse.self_supervised_learning._throughput import saved_bytes
 
 SIZE, PATCH = 64, 8
 RATIOS = (0.5, 0.75, 0.9)
@@ -33,7 +32,11 @@ class Entry:
     name: str
     model: nn.Module
     loss: Callable[[], Tensor]
-    best: float = float("inf")
+
+    def step(self) -> None:
+        """A forward and a backward pass."""
+        self.model.zero_grad()
+        self.loss().backward()
 
 
 def entries(ratio: float, batch: int, depth: int, device: str) -> list[Entry]:
@@ -68,17 +71,6 @@ def entries(ratio: float, batch: int, depth: int, device: str) -> list[Entry]:
     return found
 
 
-def seconds(entry: Entry, device: str) -> float:
-    """Time of a forward and a backward pass."""
-    clock = time.perf_counter if device == "cuda" else time.process_time
-    entry.model.zero_grad()
-    begin = clock()
-    entry.loss().backward()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return clock() - begin
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -94,16 +86,20 @@ def main() -> None:
     print(f"torch {torch.__version__}, {where}; the smallest of {repetitions} interleaved times")
     for ratio in RATIOS:
         found = entries(ratio, batch, depth, args.device)
-        for _ in range(repetitions):
-            for entry in found:
-                entry.best = min(entry.best, seconds(entry, args.device))
-        peers = [e.best for e in found if e.name.startswith("transformers")]
+        times = interleaved(
+            {entry.name: entry.step for entry in found},
+            args.device,
+            repeats=repetitions,
+            clock="processor",
+        )
+        best = {name: min(seconds) for name, seconds in times.items()}
+        peers = [seconds for name, seconds in best.items() if name.startswith("transformers")]
         print(f"\nmask ratio {ratio:g}, batch {batch}, {depth} blocks")
         print(f"{'':26}{'ms':>8}{'speed':>8}{'kept, MB':>10}")
         for entry in found:
-            speed = f"{min(peers) / entry.best:.2f}" if peers else "–"
+            speed = f"{min(peers) / best[entry.name]:.2f}" if peers else "–"
             kept = saved_bytes(entry.loss, entry.model) / 1e6
-            print(f"{entry.name:26}{1000 * entry.best:8.1f}{speed:>8}{kept:10.0f}")
+            print(f"{entry.name:26}{1000 * best[entry.name]:8.1f}{speed:>8}{kept:10.0f}")
     print("\nspeed: relative to the faster of transformers' two, above 1 is faster")
 
 

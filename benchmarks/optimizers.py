@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ import torch
 from torch import nn
 
 from dlcourse.large_scale_training import AdamWScheduleFree, Lion
+from dlcourse.measure import interleaved, time_call
 
 LION, SCHEDULE_FREE, ADAMW = "Lion", "Schedule-Free", "AdamW"
 # float32 tensors which a step reads and writes: Lion p, g, m → p, m; the others p, g and two
@@ -99,27 +99,14 @@ def make_entry(family: str, name: str, make: Callable, shapes: list, device: str
     if hasattr(optimizer, "train"):
         optimizer.train()
     entry = Entry(family, name, optimizer.step, sum(p.numel() for p in params))
-    entry.first_seconds = seconds(entry.step, device)  # creates the state, and compiles
+    entry.first_seconds = time_call(entry.step, device)  # creates the state, and compiles
     return entry
-
-
-def seconds(step: Callable[[], object], device: str) -> float:
-    if device == "cuda":
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        step()
-        end.record()
-        end.synchronize()
-        return start.elapsed_time(end) / 1000
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
 
 
 def copy_bandwidth(device: str, numbers: int, repetitions: int) -> float:
     """Bytes a second of a plain copy: what is read and what is written."""
     source, target = (torch.ones(numbers, device=device) for _ in range(2))
-    best = min(seconds(lambda: target.copy_(source), device) for _ in range(repetitions))
+    best = min(time_call(lambda: target.copy_(source), device) for _ in range(repetitions))
     return 2 * 4 * numbers / best
 
 
@@ -128,9 +115,11 @@ def measure(shapes: list[tuple[int, ...]], device: str, repetitions: int) -> lis
         make_entry(family, name, make, shapes, device)
         for family, name, make in candidates(device)
     ]
-    for _ in range(repetitions):
-        for entry in entries:
-            entry.best = min(entry.best, seconds(entry.step, device))
+    times = interleaved(
+        {f"{e.family}, {e.name}": e.step for e in entries}, device, repeats=repetitions, warmup=0
+    )
+    for entry, seconds in zip(entries, times.values(), strict=True):
+        entry.best = min(seconds)
     return entries
 
 

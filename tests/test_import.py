@@ -1,10 +1,15 @@
 """Importing the package is light: no chapter pays for what it does not use."""
 
+import ast
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import dlcourse
+from dlcourse.chapters import chapters
 
 HEAVY = ("torch", "numpy", "matplotlib", "papermill", "jupytext", "nbformat", "IPython", "typer")
 
@@ -21,7 +26,7 @@ def loaded_by(statement: str) -> set[str]:
         "import dlcourse",
         "import dlcourse.notebook",
         "import dlcourse.build.engine",
-        "import dlcourse.build.sources, dlcourse.build.records",
+        "import dlcourse.build.sources",
     ],
 )
 def test_import_loads_nothing_heavy(statement):
@@ -32,13 +37,82 @@ def test_command_line_loads_nothing_slow():
     assert loaded_by("import dlcourse.cli").isdisjoint(set(HEAVY) - {"typer"})
 
 
-@pytest.mark.parametrize("name", ["large_scale_training", "self_supervised_learning"])
-def test_a_subpackage_loads_torch_and_no_other_chapter_nor_what_few_of_its_functions_need(name):
-    loaded = loaded_by(f"import dlcourse.{name}")
-    assert "torch" in loaded
-    assert loaded.isdisjoint({"torchvision", "sklearn", "transformers", "timm", "matplotlib"})
-    chapters = {"dlcourse.large_scale_training", "dlcourse.self_supervised_learning"}
-    assert loaded & chapters == {f"dlcourse.{name}"}
+def modules_of(chapter: str) -> list[str]:
+    """Every module of a chapter's package but its exercises, by the path of its file."""
+    root = Path(dlcourse.__file__).parent
+    files = (file.relative_to(root.parent) for file in (root / chapter).rglob("*.py"))
+    names = [".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files]
+    return sorted(name for name in names if ".exercises" not in name)
+
+
+# What no module of a package may import at the top: it is needed by few of its functions only.
+RARE = {"torchvision", "sklearn", "transformers", "timm", "matplotlib", "PIL"}
+CHAPTERS = list(chapters().values())
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapters_package_loads_nothing_heavy_until_a_name_is_used(chapter):
+    loaded = loaded_by(f"import dlcourse.{chapter}")
+    assert loaded.isdisjoint({*HEAVY, *RARE})
+    assert not [name for name in loaded if name.startswith(f"dlcourse.{chapter}.")]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_loads_no_other_chapter_nor_what_few_of_its_functions_need(chapter):
+    loaded = loaded_by("import " + ", ".join(modules_of(chapter)))
+    assert loaded.isdisjoint(RARE)
+    assert loaded & {f"dlcourse.{name}" for name in CHAPTERS} == {f"dlcourse.{chapter}"}
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_folder_of_systems_is_a_docstring_so_that_one_system_loads_no_other(chapter):
+    folder = Path(dlcourse.__file__).parent / chapter
+    for init in folder.glob("*/__init__.py"):
+        (docstring,) = ast.parse(init.read_text(encoding="utf8")).body
+        assert isinstance(docstring.value.value, str), init
+
+
+SYSTEMS = [
+    ("large_scale_training", "Lion", {"distributed", "checkpoints", "schedules"}),
+    ("large_scale_training", "AdamWScheduleFree", {"optimizers.lion", "schedules"}),
+    ("large_scale_training", "MixedPrecision", {"distributed", "optimizers", "transformer"}),
+    ("large_scale_training", "warmup_stable_decay", {"schedules.cosine", "optimizers"}),
+    ("large_scale_training", "load_checkpoint", {"distributed", "checkpoints.asynchronous"}),
+    ("large_scale_training", "launch", {"distributed.sharding", "checkpoints"}),
+    ("self_supervised_learning", "SimCLR", {"dino", "simmim", "vision_transformer"}),
+    ("self_supervised_learning", "DINO", {"contrastive", "simmim", "augmentations"}),
+    ("self_supervised_learning", "SimMIM", {"dino", "masked_autoencoders", "simmim.nearest"}),
+    ("self_supervised_learning", "MaskedAutoencoder", {"simmim", "masked_autoencoders.reference"}),
+]
+
+
+# Imports each name into a process without any module of ours; torch, which is slow, stays.
+LOADED_BY_EACH = """
+import importlib, json, sys
+found = []
+for chapter, name in json.loads(sys.argv[1]):
+    for module in [module for module in sys.modules if module.partition(".")[0] == "dlcourse"]:
+        del sys.modules[module]
+    getattr(importlib.import_module(f"dlcourse.{chapter}"), name)
+    found.append([module for module in sys.modules if module.startswith("dlcourse.")])
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded_by_each() -> dict[tuple[str, str], set[str]]:
+    names = [(chapter, name) for chapter, name, _ in SYSTEMS]
+    command = [sys.executable, "-c", LOADED_BY_EACH, json.dumps(names)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return dict(zip(names, map(set, json.loads(done.stdout)), strict=True))
+
+
+@pytest.mark.parametrize("chapter, name, others", SYSTEMS)
+def test_a_system_loads_no_other(loaded_by_each, chapter, name, others):
+    others = {f"dlcourse.{chapter}.{other}" for other in others}
+    assert others <= set(modules_of(chapter))  # they are there to be loaded
+    loaded = loaded_by_each[chapter, name]
+    assert f"dlcourse.{chapter}" in loaded and not loaded & others
 
 
 def test_checks_load_no_chapter_before_one_is_asked_for():
@@ -47,8 +121,6 @@ def test_checks_load_no_chapter_before_one_is_asked_for():
 
 def test_version_is_that_of_the_installed_package():
     from importlib.metadata import version
-
-    import dlcourse
 
     assert dlcourse.__version__ == version("dlcourse")
 

@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     formats: py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#   kernelspec:
-#     display_name: Python 3 (ipykernel)
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown]
 # (sec-119)=
 # # 119 Large-scale training
@@ -49,10 +36,7 @@
 # model and forgets the optimizer. It looks fine: the loss goes on from where it
 # was. Does it?
 
-# %% tags=["parameters"]
-profile = "cpu"  # nothing on this page changes with a GPU
-
-# %%
+# %% tags=["definitions"]
 import tempfile
 from pathlib import Path
 
@@ -64,7 +48,6 @@ from dlcourse.experiments import MLPs, cross_entropy
 from dlcourse.large_scale_training import load_checkpoint, save_checkpoint
 from dlcourse.notebook import claim
 
-torch.set_num_threads(1)
 data = digits(seed=0, max_shift=2, copies=4)
 x, y = data.train.x.flatten(1), data.train.y
 
@@ -119,7 +102,7 @@ for losses, label, color in [
     low, high = difference.amin(1), difference.amax(1)
     ax.fill_between(steps, low, high, color=color, alpha=0.2, lw=0)
 ax.set(xlabel="step", ylabel="loss − uninterrupted loss (nats)")
-ax.legend(frameon=False)
+ax.legend()
 plt.show()
 
 # %% tags=["hide-input"]

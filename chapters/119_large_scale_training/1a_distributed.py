@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     formats: py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#   kernelspec:
-#     display_name: Python 3 (ipykernel)
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown] tags=["slide"]
 # (sec-119-1a)=
 # # 119.1a Infrastructure: many processes, one result
@@ -24,11 +11,7 @@
 # You need: Python, a PyTorch training loop, and no GPU. All processes run on
 # this machine; the last part says what changes on many.
 
-# %% tags=["skip", "parameters"]
-# "gpu" on a machine with a GPU
-profile = "cpu"
-
-# %% tags=["hide-input", "skip"]
+# %% tags=["definitions", "hide-input", "skip"]
 import os
 
 # Read when torch is imported. The time-outs on this page are meant.
@@ -77,21 +60,11 @@ from dlcourse.large_scale_training import (
     time_all_reduce,
     zero_memory,
 )
-from dlcourse.large_scale_training.transformer import (
-    Transformer,
-    source_code_batch,
-)
+from dlcourse.large_scale_training.source_text import source_code_batch
+from dlcourse.large_scale_training.transformer import Transformer
 from dlcourse.notebook import claim, explore, say, show_source
 
-torch.set_num_threads(1)
-plt.rcParams.update(
-    {
-        "figure.figsize": (7, 3.2),
-        "figure.constrained_layout.use": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-)
+plt.style.use("dlcourse.notebook.course")
 checkpoints = tempfile.TemporaryDirectory()  # removed at the end
 FOLDER = Path(checkpoints.name)
 
@@ -128,7 +101,7 @@ ax.set(
     yticklabels=[1, 10, 100],
 )
 ax.minorticks_off()
-ax.legend(frameon=False, fontsize=9, bbox_to_anchor=(1, 1), loc="upper left")
+ax.legend(fontsize=9, bbox_to_anchor=(1, 1), loc="upper left")
 plt.show()
 
 # %% tags=["hide-input"]
@@ -164,7 +137,6 @@ claim(
 # **collectives**: operations in which every rank takes part. Four of them
 # carry nearly all of training. The function below runs in two new processes;
 # watch what each gets back.
-
 
 # %% tags=["skip"]
 def meet(sizes):
@@ -250,7 +222,7 @@ ax.set(xscale="log", yscale="log", yticks=[0.1, 1, 10])
 ax.set_yticklabels(["0.1", "1", "10"])
 ax.set_ylim(0.5e3 * seconds.min(), 2e3 * seconds.max())
 ax.minorticks_off()
-ax.legend(frameon=False)
+ax.legend()
 plt.show()
 
 # %% tags=["hide-input"]
@@ -323,7 +295,6 @@ say(
 # `init_process_group` has no time-out of its own; here we give it
 # a fifth of a second.
 
-
 # %% tags=["skip"]
 def free_port():
     with socket.socket() as s:
@@ -386,12 +357,10 @@ def gathered_at_peak(model):
     model(source_code_batch(0, 2, 64)[0])
     return max(seen)
 
-
 # %% [markdown] tags=["skip"]
 # **It passes strings where FSDP wants enums**, and a bool where it wants a
 # policy object. What happens depends on the number of ranks, so we ask it
 # below on two:
-
 
 # %% tags=["skip"]
 def what_the_strings_do():
@@ -410,7 +379,6 @@ def what_the_strings_do():
         except (KeyError, AttributeError) as error:
             said[setting] = f"{type(error).__name__}: {error}"
     return said
-
 
 # %% [markdown] tags=["skip"]
 # Starting processes takes seconds, so one launch answers this and the sharp
@@ -553,7 +521,6 @@ show_source(shard)
 # four ranks. The four also load what the two have saved after step 10, and go
 # on from there.
 
-
 # %% tags=["skip"]
 def on_four_ranks(folder):
     facts = {}
@@ -616,7 +583,7 @@ right.axhline(1e-5, color="black", ls=":")
 left.set(xlabel="step", ylabel="loss (nats a byte)", xticks=[0, 10, 20])
 right.set(ylabel="largest difference (nats)", yscale="log", ylim=(1e-7, 3e-5))
 right.tick_params(axis="x", labelsize=8)
-left.legend(frameon=False)
+left.legend()
 plt.show()
 
 # %% tags=["hide-input"]
@@ -680,7 +647,7 @@ ax.plot([], [], "k-", label="formula")
 ax.set_xticks(at, [label for label, _, _ in bars], rotation=35, ha="right")
 ax.tick_params(axis="x", labelsize=8)
 ax.set_ylabel("memory of a rank (kB)")
-ax.legend(frameon=False, ncols=4, fontsize=9, loc="upper right")
+ax.legend(ncols=4, fontsize=9, loc="upper right")
 ax.set_ylim(0, 1.2 * below.max())
 plt.show()
 
@@ -763,7 +730,6 @@ class Job:
         )
         return torch.cat([p.detach().flatten() for p in whole])
 
-
 # %% [markdown] tags=["skip"]
 # Save after 40 steps, go on for 40; then resume in a fresh job and go on for
 # 40, once with everything and once without each part.
@@ -791,7 +757,7 @@ fig, ax = plt.subplots()
 for part in PARTS:
     ax.plot(range(40, 80), np.mean(gaps[part], axis=0), label=f"without {part}")
 ax.set(xlabel="step", ylabel="difference of the loss (nats)", yscale="log")
-ax.legend(frameon=False, fontsize=9, bbox_to_anchor=(1, 1), loc="upper left")
+ax.legend(fontsize=9, bbox_to_anchor=(1, 1), loc="upper left")
 plt.show()
 
 # %% tags=["hide-input"]
@@ -844,9 +810,9 @@ claim(
 # small file `latest`, which names the version that counts.
 
 # %%
-from dlcourse.large_scale_training._checkpoint import _commit
+from dlcourse.large_scale_training.checkpoints.saving import commit
 
-show_source(_commit)
+show_source(commit)
 
 # %% [markdown] tags=["skip"]
 # Then we kill. A child process saves again and again, and we send it SIGKILL,
@@ -854,7 +820,6 @@ show_source(_commit)
 # be one whole version. Every number of version $k$ is $k$, so that a mixture
 # of two versions would show. The same for the listing's way, `dcp.save` over
 # the same folder.
-
 
 # %% tags=["skip"]
 def version(k):
@@ -886,8 +851,7 @@ def load_over(folder):
 
 def kill_while_saving(save, load, folder, kills=20):
     """How many of the kills left a whole version, and how many did not."""
-    torch.set_num_threads(1)  # a forked child must not need other threads
-    warnings.simplefilter("ignore")  # dcp says that there is only one process
+        warnings.simplefilter("ignore")  # dcp says that there is only one process
     chance = random.Random(0)
     whole = broken = 0
     save(folder, 0)
@@ -1013,7 +977,6 @@ claim(
 # by looking for a checkpoint. Two ranks, a save every 10 steps; rank 1 kills
 # itself before step 24.
 
-
 # %% tags=["skip"]
 def survive(folder):
     attempt = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
@@ -1056,7 +1019,7 @@ for attempt, marker in ((0, "o"), (1, "x")):
     )
 ax.axvline(23.5, color="tab:red", ls=":", label="rank 1 dies")
 ax.set(xlabel="step", ylabel="loss of rank 0 (nats)")
-ax.legend(frameon=False)
+ax.legend()
 plt.show()
 
 # %% tags=["hide-input"]
@@ -1129,7 +1092,6 @@ claim(
 #   of the two. **MFU** (model FLOPs utilisation) is the useful work over what
 #   the GPUs could have done at their peak in that time.
 
-
 # %% tags=["hide-input"]
 def draw_plan(
     billions_of_parameters, gpus, sequences_per_gpu, tokens_per_sequence
@@ -1154,7 +1116,7 @@ def draw_plan(
     left.axhline(80, color="black", ls=":", label="80 GB")
     left.set(xlabel="stage", ylabel="memory a GPU (GB)", xticks=range(4))
     left.set_ylim(0, 1.5 * max(80, *(bottom + height)))
-    left.legend(frameon=False, fontsize=7, ncols=2, loc="upper right")
+    left.legend(fontsize=7, ncols=2, loc="upper right")
     y = np.arange(4)
     right.barh(y - 0.2, [p.compute_time for p in plans], 0.4, label="compute")
     right.barh(
@@ -1165,7 +1127,7 @@ def draw_plan(
         right.text(p.step_time, stage, label, va="center", fontsize=8)
     right.set(xlabel="time (s)", ylabel="stage", yticks=range(4))
     right.set_xlim(0, 1.35 * max(p.step_time for p in plans))
-    right.legend(frameon=False, fontsize=7, ncols=2, loc="lower right")
+    right.legend(fontsize=7, ncols=2, loc="lower right")
     right.set_ylim(4.1, -0.6)
     rate = plans[3].tokens_per_second
     fig.suptitle(
@@ -1288,10 +1250,10 @@ claim(
 
 # %% tags=["gpu", "hide-input"] name="techniques"
 from dlcourse.large_scale_training import LaunchError
-from dlcourse.large_scale_training.transformer import (
-    matmul_peak,
+from dlcourse.large_scale_training.experiments.techniques import (
     measure_training,
 )
+from dlcourse.measure import matmul_peak
 
 MEDIUM = dict(vocabulary=32_768, sequence=2048, width=2048, layers=24, heads=16)
 LARGE = dict(vocabulary=32_768, sequence=2048, width=4096, layers=32, heads=32)
@@ -1345,7 +1307,6 @@ for name, shape, techniques in RUNS:
 #
 # A distributed program that fails by waiting costs a day. Every mistake here
 # gives an error, with the remedy, and within the time-out:
-
 
 # %% tags=["skip"]
 def refusal(call, *args):

@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     formats: py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#   kernelspec:
-#     display_name: Python 3 (ipykernel)
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown] tags=["slide"]
 # (sec-119-1c)=
 # # 119.1c Mixed precision
@@ -23,13 +10,9 @@
 # You need: Python, a first course in deep learning (backpropagation, Adam), and no GPU. The
 # section stands by itself; {doc}`119.1a <1a_distributed>` uses its 16 bits on many devices.
 
-# %% tags=["skip", "parameters"]
-profile = "cpu"  # "gpu" on a machine with one: the cells tagged gpu then run
-
-# %% tags=["hide-input", "skip"]
+# %% tags=["definitions", "hide-input", "skip"]
 import copy
 import math
-import time
 import warnings
 
 import matplotlib.pyplot as plt
@@ -41,24 +24,13 @@ from torch import nn
 from dlcourse.datasets import digits
 from dlcourse.experiments import MLPs, cross_entropy, losses
 from dlcourse.large_scale_training import MixedPrecision, underflow_fraction
-from dlcourse.large_scale_training.transformer import (
-    Transformer,
-    language_loss,
-    losses_in,
-    source_code_batch,
-)
+from dlcourse.large_scale_training.experiments.dtypes import losses_in
+from dlcourse.large_scale_training.source_text import source_code_batch
+from dlcourse.large_scale_training.transformer import Transformer, language_loss
+from dlcourse.measure import measure_step
 from dlcourse.notebook import claim, explore, say, show_source
 
-# The tensors here are small: a second thread costs more than it brings.
-torch.set_num_threads(1)
-plt.rcParams.update(
-    {
-        "figure.figsize": (7, 3.2),
-        "figure.constrained_layout.use": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-)
+plt.style.use("dlcourse.notebook.course")
 FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16
 NAME = {FP32: "fp32", BF16: "bf16", FP16: "fp16"}
 COLOR = {FP32: "0.4", BF16: "tab:blue", FP16: "tab:orange"}
@@ -72,7 +44,6 @@ COLOR = {FP32: "0.4", BF16: "tab:blue", FP16: "tab:orange"}
 # Matrix products in 16 bits are slow on most CPUs, so we compute in float32 and *round* to the
 # 16-bit type wherever a GPU would have stored a number in it: weights and activations on the way
 # forward, their gradients on the way back. (Whether that is the real thing, we test below.)
-
 
 # %% tags=["skip"]
 class Rounded(torch.autograd.Function):
@@ -127,7 +98,6 @@ def network_losses(model, x, y):
         model(x.expand(networks, -1, -1)), y.expand(networks, -1)
     )
 
-
 # %% tags=["skip"]
 def loss_by_scale(dtype, exponents, steps=120):
     """Validation loss after training with the loss times 2**exponent:
@@ -171,7 +141,7 @@ ax.set(
     yscale="log",
     xticks=EXPONENTS,
 )
-ax.legend(frameon=False)
+ax.legend()
 plt.show()
 
 # %% tags=["hide-input"]
@@ -261,7 +231,7 @@ ax.set(
     ylabel=r"$\log_2$ of the relative gap",
     xticks=range(-150, 151, 25),
 )
-ax.legend(frameon=False)
+ax.legend()
 plt.show()
 
 # %% [markdown] tags=["slide"]
@@ -271,7 +241,6 @@ plt.show()
 # above on digits, and a small transformer on text (Python's own source code, byte by byte, 512
 # tokens a batch). Backpropagation makes two kinds of gradients: those of *activations*, which it hands
 # from layer to layer and which autocast stores in 16 bits, and those of *weights*.
-
 
 # %% tags=["skip"]
 def mlp_gradients(seed, steps=120):
@@ -342,7 +311,7 @@ for ax, (network, runs) in zip(axes, gradients.items(), strict=True):
     ax.axvline(-24, color="black", lw=1)
     ax.set(title=TASK[network], xlabel=r"$\log_2 |g|$")
 axes[0].set_ylabel("share of the gradients")
-axes[0].legend(frameon=False, title="gradients of", loc="upper left")
+axes[0].legend(title="gradients of", loc="upper left")
 plt.show()
 
 # %% tags=["skip"]
@@ -391,7 +360,6 @@ claim(
 # Move the scale and see the histogram slide through the window. Where do you lose least? How much
 # room is left on the right, for the one large gradient that is yet to come?
 
-
 # %% tags=["skip"]
 def draw_window(network, dtype, log2_scale):
     """Gradients of activations after scaling, by what becomes of them."""
@@ -426,7 +394,7 @@ def draw_window(network, dtype, log2_scale):
         title=f"{network}, {NAME[dtype]}, loss scale $2^{{{log2_scale}}}$",
     )
     ax.title.set_fontsize(10)
-    ax.legend(frameon=False, fontsize=8, loc="upper left")
+    ax.legend(fontsize=8, loc="upper left")
     return fig
 
 
@@ -467,7 +435,6 @@ explore(
 #
 # PyTorch's `GradScaler` begins at $2^{16}$ with $N = 2000$. Here is one at work, with $N = 25$
 # so that there is something to see, once begun far too high and once too low.
-
 
 # %% tags=["skip"]
 def scale_in_training(seed, start, steps=360):
@@ -534,7 +501,6 @@ claim(
 # first gradients overflow at $2^{16}$, and at every scale for a while. The warm-up has 20 steps. One
 # loop steps the schedule after each call, the other after each update.
 
-
 # %% tags=["skip"]
 def rates_of_updates(wait, calls=40):
     """Learning rate of each update that was made, and log2 of the scales."""
@@ -572,7 +538,7 @@ axes[0].set(xlabel="call", ylabel=r"$\log_2$ of the loss scale", ylim=(0, 17))
 axes[1].plot(waiting, "o-", ms=3, color="tab:green", label="schedule waits")
 axes[1].plot(ahead, "o-", ms=3, color="tab:red", label="schedule runs ahead")
 axes[1].set(xlabel="update", ylabel="learning rate", ylim=(0, None))
-axes[1].legend(frameon=False, loc="lower right")
+axes[1].legend(loc="lower right")
 plt.show()
 
 # %% tags=["hide-input"]
@@ -617,7 +583,6 @@ claim(
 #
 # What does it cost to do without? The same network on digits, in bf16, AdamW with a cosine to zero,
 # 300 steps; once with the weights themselves rounded to bf16 after every update.
-
 
 # %% tags=["skip"]
 def bf16_training(lr, master, steps=300):
@@ -676,7 +641,7 @@ axes[1].set(
     xscale="log",
     ylim=(-3, 100),
 )
-axes[0].legend(frameon=False)
+axes[0].legend()
 plt.show()
 
 # %% tags=["hide-input"]
@@ -711,7 +676,6 @@ claim(
 # products and convolutions take the 16-bit type; operations that sum many numbers or leave fp16's
 # range get float32; the rest take what they are given. The lists differ between devices (PyTorch
 # documentation, *Autocast op reference*). Ask yours:
-
 
 # %% tags=["nbval-check-output"]
 def autocast_table(device, dtype):
@@ -757,7 +721,6 @@ print(autocast_table("cuda", FP16).replace("`", ""))
 #
 # **It never sets gradients to zero**, and what comes of that depends on the scaler. Call it with a
 # learning rate of 0, so that the gradient should be the same each time:
-
 
 # %% tags=["nbval-check-output"]
 def listing_norms(scale, calls=4):
@@ -820,7 +783,6 @@ except TypeError as error:
 # **It leaves no place for clipping.** Whoever adds it after the backward pass clips the *scaled*
 # gradient:
 
-
 # %% tags=["skip"]
 def clipped_step(unscale_first, max_norm=1.0):
     """Norm that clipping sees, and length of the SGD step at rate 1."""
@@ -880,7 +842,6 @@ show_source(MixedPrecision.__init__)
 # Now the same without `GradScaler` and `clip_grad_norm_`: a loop which multiplies the loss itself,
 # divides the gradients itself, looks for infinities itself, and follows {eq}`eq-scale`. Both run real 16-bit products on the CPU, in tiny networks, over random settings;
 # now and then a batch is so large that fp16 overflows.
-
 
 # %% tags=["skip"]
 def by_hand(model, optimizer, dtype, limit, parts, batches):
@@ -994,7 +955,6 @@ claim(
 # $$ (eq-accumulate)
 #
 # with $g_i$ the gradient of the mean over the $n_i$ tokens of micro-batch $i$.
-
 
 # %% tags=["skip"]
 def gradient(loss):
@@ -1113,7 +1073,7 @@ fig, ax = plt.subplots()
 for dtype, name in NAME.items():
     ax.plot(curves[name], color=COLOR[dtype], lw=1, label=name)
 ax.set(xlabel="step", ylabel="training loss (nats a byte)")
-ax.legend(frameon=False)
+ax.legend()
 plt.show()
 
 # %% [markdown]
@@ -1180,18 +1140,14 @@ for name, dtype, products in [
     model = Transformer(**SHAPE).cuda()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, fused=True)
     amp = MixedPrecision(dtype, max_grad_norm=1.0)
-    inputs, targets = (t.cuda() for t in source_code_batch(0, 16, 512))
-    torch.cuda.reset_peak_memory_stats()
-    times = []
-    for _ in range(25):
-        begin = time.perf_counter()
-        amp.step(model, optimizer, language_loss, inputs, targets)  # waits
-        times.append(time.perf_counter() - begin)
-    taken = sorted(times[5:])[10]
+    batch = [t.cuda() for t in source_code_batch(0, 16, 512)]
+    step = lambda: amp.step(model, optimizer, language_loss, *batch)
+    cost = measure_step(step, "cuda", warmup=4, repeats=20)
+    taken = cost.seconds
     base = base or taken
     print(
-        f"{name:6}{1000 * taken:11.1f}{inputs.numel() / taken:12,.0f}"
-        f"{torch.cuda.max_memory_allocated() / 2**30:11.1f}{base / taken:10.1f}"
+        f"{name:6}{1000 * taken:11.1f}{batch[0].numel() / taken:12,.0f}"
+        f"{cost.peak_bytes / 2**30:11.1f}{base / taken:10.1f}"
     )
     del model, optimizer
 torch.set_float32_matmul_precision("highest")

@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     formats: py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#   kernelspec:
-#     display_name: Python 3 (ipykernel)
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown] tags=["slide"]
 # (sec-119-2)=
 # # 119.2 Optimizers: Lion and Schedule-Free
@@ -22,11 +9,7 @@
 #
 # You need: Python, a first course in deep learning (gradient descent, momentum, Adam), and no GPU.
 
-# %% tags=["skip", "parameters"]
-# "gpu" on a machine with a GPU
-profile = "cpu"
-
-# %% tags=["hide-input", "skip"]
+# %% tags=["definitions", "hide-input", "skip"]
 import itertools
 import math
 
@@ -42,18 +25,10 @@ from dlcourse.large_scale_training import (
     Lion,
     optimizer_state_bytes,
 )
+from dlcourse.measure import measure_step
 from dlcourse.notebook import claim, explore, say, show_source
 
-# The tensors here are small: a second thread costs more than it brings.
-torch.set_num_threads(1)
-plt.rcParams.update(
-    {
-        "figure.figsize": (7, 3.2),
-        "figure.constrained_layout.use": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-)
+plt.style.use("dlcourse.notebook.course")
 COLOR = {
     "SGD": "0.5",
     "AdamW": "tab:blue",
@@ -139,7 +114,7 @@ ax.plot(
     label="Schedule-Free AdamW, no schedule",
 )
 ax.set(xlabel="step", ylabel="validation loss (nats)", ylim=(0, None))
-ax.legend(frameon=False)
+ax.legend()
 plt.show()
 
 # %% tags=["hide-input"]
@@ -243,7 +218,7 @@ ax.set(
     xlabel="$d_1$",
     ylabel="$d_2$",
 )
-ax.legend(frameon=False, loc="upper left", fontsize=8, bbox_to_anchor=(1, 1))
+ax.legend(loc="upper left", fontsize=8, bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown] tags=["slide"]
@@ -273,7 +248,6 @@ plt.show()
 # $$ (eq-weights)
 #
 # Move the betas and look at the first bar.
-
 
 # %%
 def lion_weights(beta1, beta2, n=60):
@@ -379,7 +353,6 @@ claim(
 # **It never uses $\beta_2$.** It stores $c_t$ as the momentum, so that both betas are $\beta_1$. How
 # long does a direction survive after the gradient has turned round?
 
-
 # %%
 def steps_until_turn(stored_beta, beta1=0.9, before=3000):
     """Steps with gradient −1, after a long time of +1, until the direction follows."""
@@ -408,7 +381,6 @@ claim(
 # **It is an `nn.Module`, not an optimizer.** So it has no parameter groups and saves nothing, and
 # a schedule refuses it:
 
-
 # %% tags=["nbval-check-output", "skip"]
 class ModuleLion(nn.Module):  # as in the listing: state in a plain list of the module
     def __init__(self, params):
@@ -433,7 +405,7 @@ except TypeError as error:
 # The readable form first: a pure function, one line for each line of {eq}`eq-lion`.
 
 # %%
-from dlcourse.large_scale_training.optimizers import lion_step_reference
+from dlcourse.large_scale_training import lion_step_reference
 
 show_source(lion_step_reference)
 
@@ -441,7 +413,6 @@ show_source(lion_step_reference)
 # `Lion` wraps it as a `torch.optim.Optimizer` with a faster form for each device, and a test holds
 # the forms together. Here is a proof on the page, against a transcription of {eq}`eq-lion` into
 # NumPy that shares no line with the package:
-
 
 # %% tags=["skip"]
 def lion_numpy(theta, grads, lr, beta1, beta2, decay):
@@ -503,7 +474,6 @@ claim(
 # the decay $\lambda y_t$. No first moment is kept, for $\beta$ does its work: so memory is $z$ and $v$
 # in place of $m$ and $v$.
 
-
 # %%
 def draw_averaging(beta, lr):
     """A noisy quadratic in one dimension: the three sequences side by side."""
@@ -531,7 +501,7 @@ def draw_averaging(beta, lr):
         ylim=(-2.2, 3),
         title=f"after 120 steps |x| = {abs(x):.2f}, |z| = {abs(z):.2f}",
     )
-    ax.legend(frameon=False, ncols=3, loc="upper right")
+    ax.legend(ncols=3, loc="upper right")
     return fig
 
 
@@ -604,7 +574,7 @@ claim(
 # of {eq}`eq-schedule-free`:
 
 # %% tags=["skip"]
-from dlcourse.large_scale_training.optimizers import ScheduleFreeReference
+from dlcourse.large_scale_training import ScheduleFreeReference
 
 show_source(ScheduleFreeReference)
 
@@ -656,7 +626,6 @@ claim(
 # that you evaluate has the weights $x$: the statistics belong to another network. The remedy is to
 # pass some training batches through the model, in the model's train mode and the optimizer's eval
 # mode, before evaluating.
-
 
 # %% tags=["skip"]
 def batchnorm_losses(seed, steps):
@@ -726,7 +695,6 @@ claim(
 # weights gets $y$. For a checkpoint to *resume* from, the mode does not matter here, as the
 # optimizer's own `state_dict` remembers it: loading puts the mode back together with $z$ and $v$, and the
 # run goes on as if nothing had happened.
-
 
 # %% tags=["skip"]
 def run(steps, checkpoint=None):
@@ -906,7 +874,6 @@ explore(
 # Schedule-Free comes to rest by itself, because $x$ is an average. And a sign knows the axes: turn
 # the valley and Lion takes another path, which SGD would not.
 
-
 # %% mystnb={"figure": {"caption": "Distance to the minimum in the turned valley, running mean over 100 steps. Lion at a constant rate ends in a cycle whose size is in proportion to the rate; the average of Schedule-Free has no such floor in sight.", "name": "fig-floor"}, "image": {"alt": "Line plot with a logarithmic vertical axis: Lion at three rates falls and then stays at a floor, each half as high as the one before. Schedule-Free falls below all three."}} tags=["skip", "hide-input"]
 def running_mean(distance, width=100):
     return np.convolve(distance, np.ones(width) / width, mode="valid")
@@ -935,7 +902,7 @@ ax.set(
     yscale="log",
     ylim=(0.003, 3),
 )
-ax.legend(frameon=False)
+ax.legend()
 plt.show()
 
 # %% tags=["skip", "hide-input"]
@@ -1031,7 +998,7 @@ ax.set(
     xscale="log",
     ylim=(0, 2.4),
 )
-ax.legend(frameon=False)
+ax.legend()
 plt.show()
 
 # %% tags=["hide-input"]
@@ -1135,7 +1102,7 @@ ax.set(
     ylim=(0, None),
     xticks=BUDGETS,
 )
-ax.legend(frameon=False)
+ax.legend()
 plt.show()
 
 # %% tags=["hide-input"]
@@ -1201,19 +1168,9 @@ transformer = [(16384, D), (1024, D)] + 12 * block  # embeddings, 12 blocks
 count = sum(math.prod(shape) for shape in transformer)
 
 
-def seconds(function, repeats=30):
+def seconds(function):
     """Median time of a call on the GPU, after warming up."""
-    for _ in range(5):
-        function()
-    times = []
-    for _ in range(repeats):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        function()
-        end.record()
-        torch.cuda.synchronize()
-        times.append(begin.elapsed_time(end) / 1000)
-    return sorted(times)[len(times) // 2]
+    return measure_step(function, device, warmup=4, repeats=30).seconds
 
 
 source = torch.empty(2**30, dtype=torch.uint8, device=device)

@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     formats: py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#   kernelspec:
-#     display_name: Python 3 (ipykernel)
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown] tags=["slide"]
 # (sec-119-3)=
 # # 119.3 Learning-rate schedules
@@ -24,7 +11,7 @@
 # You need: Python, a first course in deep learning (gradient descent, Adam), and no GPU. Section
 # {doc}`119.2 <2_optimizers>` introduces Schedule-Free, which competes in the experiment.
 
-# %% tags=["hide-input", "skip"]
+# %% tags=["definitions", "hide-input", "skip"]
 import copy
 import io
 import itertools
@@ -55,15 +42,7 @@ from dlcourse.large_scale_training import (
 )
 from dlcourse.notebook import claim, explore, say, show_source
 
-# The tensors here are small: a second thread costs more than it brings.
-torch.set_num_threads(1)
-plt.rcParams.update(
-    {
-        "figure.figsize": (7, 3.2),
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-)
+plt.style.use("dlcourse.notebook.course")
 COLOR = {
     "constant": "0.5",
     "cosine": "tab:blue",
@@ -141,7 +120,6 @@ def decay_from(checkpoint, lr, seeds, start, steps, measure, at):
     )
     return {p.step: p.value for p in points}
 
-
 # %% tags=["skip"]
 TUNING_SEEDS = (0, 1, 2)
 CUTS, LENGTH, LAST = [200, 400, 600], 80, 680
@@ -182,7 +160,7 @@ for cut, values in decayed.items():
         label="decay over 80 steps" if cut == CUTS[0] else None,
     )
 ax.set(xlabel="step", ylabel="validation loss (nats)", ylim=(0, None))
-ax.legend(frameon=False)
+ax.legend()
 plt.show()
 
 # %% tags=["hide-input"]
@@ -233,7 +211,6 @@ claim(
 # a floor in proportion to the rate, which is reached from above *and* from below in about
 # $1/(\eta h)$ steps. So: **a large rate to get far, a small rate at the end to settle**, and the
 # second takes far fewer steps than the first. That is the gray line and its red branches.
-
 
 # %% tags=["skip"]
 def quadratic_losses(rates, curvature, noise=1.0, start=1.0):
@@ -321,7 +298,7 @@ def draw_schedule(shape, warmup, decay, floor):
         title=f"at the end {steep[-1] + flat[-1]:.3f}",
     )
     right.minorticks_off()
-    right.legend(frameon=False, fontsize=8, loc="lower left")
+    right.legend(fontsize=8, loc="lower left")
     for ax in (left, right):
         ax.title.set_fontsize(9)
     fig.subplots_adjust(0.09, 0.2, 0.99, 0.88, wspace=0.3)
@@ -362,7 +339,6 @@ explore(
 # over a handful of gradients is itself mostly chance {cite:p}`liu2020radam`. So Adam takes its longest steps
 # when it knows least. What does it break? Count the hidden units that are zero for *every* input: a
 # ReLU without a gradient, which hardly ever comes back.
-
 
 # %% tags=["skip"]
 def dead_units(model):
@@ -454,7 +430,7 @@ right.set(
     ylim=(0, None),
     title="AdamW, rate 0.04",
 )
-right.legend(frameon=False, title="warm-up", fontsize=8)
+right.legend(title="warm-up", fontsize=8)
 plt.show()
 
 # %% tags=["hide-input"]
@@ -580,7 +556,6 @@ claim(
 # **A rate compared with a ratio, by a maximum.** `LambdaLR` multiplies what the function returns by the
 # base rate, but the listing's floor is meant as a rate: `max(lr_end, …)`. And it has no end:
 
-
 # %% tags=["skip"]
 def listing_cosine(k, warmup=10, total=100, lr_end=1e-5):
     """What the listing gives to LambdaLR, for the default number of cycles."""
@@ -659,7 +634,6 @@ claim(
 # **The warm-up that does not warm the first step.** The listing's `WarmupScheduler` writes a rate only when
 # it is stepped, *after* the first step of the optimizer. And once the warm-up is over it asks for a
 # `total_steps` that it never stored:
-
 
 # %% tags=["nbval-check-output"]
 class ListingWarmup:
@@ -766,7 +740,6 @@ show_source(MultiplierLR.move_to)
 # Proof on the page: closed forms over whole runs at once, in NumPy, which share no line with the package.
 # A half-angle, $\tfrac12(1+\cos\pi p) = \cos^2(\pi p/2)$, stands for the cosine, a table of starts for the restarts.
 
-
 # %% tags=["skip"]
 def warmed(k, warmup, m):
     return np.where(k < warmup, k / max(1, warmup), m)
@@ -870,7 +843,6 @@ claim(
 # `scheduler.step()`, and the optimizer's $k$-th step runs at $\eta_k$. The other way round, the first rate is
 # never used:
 
-
 # %% tags=["nbval-check-output"]
 def rates_used(*order):
     optimizer = torch.optim.SGD(parameter(), lr=1.0)
@@ -897,7 +869,6 @@ print("warning:", str(caught[0].message).split(". ")[0])
 #
 # A run is more than its weights: the optimizer's moments, the schedule's step and the place in the data belong to
 # it. With all four, resumed is the same as never stopped, to the last bit:
-
 
 # %% tags=["skip"]
 def begin():
@@ -1193,7 +1164,7 @@ for ax, split in zip(axes, ("test", "training"), strict=True):
     ax.minorticks_off()
 axes[0].set_yticks([0.3, 0.5, 1.0], [0.3, 0.5, 1.0])
 axes[1].set_yticks([0.03, 0.1, 0.3, 1.0], [0.03, 0.1, 0.3, 1.0])
-fig.legend(loc="outside lower center", ncols=2, frameon=False)
+fig.legend(loc="outside lower center", ncols=2)
 plt.show()
 
 # %% tags=["hide-input"]

@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     formats: py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#   kernelspec:
-#     display_name: Python 3 (ipykernel)
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown]
 # (sec-120)=
 # # 120 Self-supervised learning
@@ -48,17 +35,13 @@
 # The simplest classifier gives an image the label of the nearest labelled one. Nearest in what? The
 # obvious distance is between pixels.
 
-# %% tags=["parameters"]
-profile = "cpu"  # nothing on this page changes with a GPU
-
-# %%
+# %% tags=["definitions"]
 import matplotlib.pyplot as plt
 import torch
 
 from dlcourse.datasets import HUES, SHAPES, TEXTURES, shapes
 from dlcourse.notebook import claim
 
-torch.set_num_threads(1)
 SEEDS = (0, 1, 2)
 CLASSES = {"shape": len(SHAPES), "hue": len(HUES), "texture": len(TEXTURES)}
 

@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     formats: py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#   kernelspec:
-#     display_name: Python 3 (ipykernel)
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown] tags=["slide"]
 # (sec-120-1a)=
 # # 120.1a Contrastive learning: SimCLR
@@ -22,11 +9,7 @@
 #
 # You need: Python, PyTorch, cross-entropy, convolutions; no GPU.
 
-# %% tags=["skip", "parameters"]
-# "gpu" on a machine with a GPU
-profile = "cpu"
-
-# %% tags=["hide-input", "skip"]
+# %% tags=["definitions", "hide-input", "skip"]
 import math
 import statistics
 import time
@@ -41,7 +24,9 @@ from dlcourse.datasets import HUES, SHAPES, TEXTURES, Split, shapes
 from dlcourse.notebook import claim, explore, say, show_source
 from dlcourse.self_supervised_learning import (
     BatchViews,
+    ConvNet,
     SimCLR,
+    alignment,
     features,
     knn_accuracy,
     label_subset,
@@ -49,23 +34,10 @@ from dlcourse.self_supervised_learning import (
     nt_xent,
     nt_xent_reference,
     pretrain,
-)
-from dlcourse.self_supervised_learning.contrastive import (
-    ConvNet,
-    alignment,
     uniformity,
 )
 
-# The tensors here are small: a second thread costs more than it brings.
-torch.set_num_threads(1)
-plt.rcParams.update(
-    {
-        "figure.figsize": (7, 3.2),
-        "figure.constrained_layout.use": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-)
+plt.style.use("dlcourse.notebook.course")
 COLOR = {"hue": "tab:orange", "texture": "tab:blue", "shape": "tab:green"}
 FACTORS = {"shape": SHAPES, "hue": HUES, "texture": TEXTURES}
 FRACTIONS = (0.01, 0.1, 1.0)  # of the labels
@@ -79,7 +51,6 @@ NO_COLOUR = {"jitter_probability": 0.0, "grayscale": 0.0}
 # colours. The two results are **views** of one picture. Given one view, can you find its partner
 # among the views of many other pictures?
 
-
 # %% tags=["skip"]
 def two_views(x, view, generator):
     """Two views of each image: (B, 3, S, S) → twice (B, 3, s, s)."""
@@ -88,7 +59,6 @@ def two_views(x, view, generator):
 
 def pixels(x):
     return x.flatten(1)
-
 
 # %% tags=["skip"]
 SIZE = 24
@@ -124,7 +94,6 @@ for row, (batch, name) in zip(
         ax.set(xticks=[], yticks=[])
     row[0].set_ylabel(name)
 plt.show()
-
 
 # %% tags=["hide-input"]
 def partners_found(represent, view, n=128):
@@ -199,7 +168,6 @@ say(
 # at a low one only the nearest. To see it, we train an encoder with this loss; the next cells
 # take a moment.
 
-
 # %%
 def train_simclr(
     x,
@@ -230,7 +198,6 @@ def train_simclr(
         seed=seed,
     )
     return model
-
 
 # %%
 SEEDS = (0, 1, 2)
@@ -397,7 +364,6 @@ for name, loss in [("listing", listing_loss), ("NT-Xent", nt_xent)]:
 # for agreement. We take the same encoder, the same views, and the one half of the idea that is left
 # without negatives: make partners alike.
 
-
 # %%
 def train_for_agreement(x, seed, view, steps=60):
     """As train_simclr, but partners are only pulled together."""
@@ -484,7 +450,6 @@ show_source(nt_xent)
 # %% [markdown] tags=["skip"]
 # Are they the same, and right? The third form below shares no line with the package.
 
-
 # %% tags=["skip"]
 def nt_xent_numpy(z1, z2, temperature):
     z = np.concatenate([z1, z2])
@@ -570,7 +535,6 @@ say(
 # training. **Measure.** A vote of the 20 nearest training images, once for each factor, on the
 # test split. No choice was made there.
 
-
 # %%
 def factor_splits(represent):
     """Features of the three splits once, with the labels of each factor."""
@@ -625,7 +589,7 @@ ax.set(
     ylabel="k-NN accuracy (%)",
     ylim=(0, 100),
 )
-ax.legend(frameon=False, ncols=3, loc="upper center")
+ax.legend(ncols=3, loc="upper center")
 plt.show()
 
 # %% tags=["hide-input"]
@@ -714,7 +678,6 @@ claim(
 # scratch on the labels, with mild crops and the same colour jitter. It sees 64 pictures of 24 ×
 # 24 in each of 160 steps, so about as many pixels as pre-training did. Its rate is the better of
 # two on validation, for the first seed and 10 % of the labels.
-
 
 # %%
 def supervised(seed, fraction, lr, factor="texture", steps=160):
@@ -1052,7 +1015,7 @@ for b in sorted({b for b, _ in grid}):
         label=f"batch {b}",
     )
 ax.set(xlabel="temperature", ylabel="k-NN accuracy (%)", xscale="log")
-ax.legend(frameon=False)
+ax.legend()
 plt.show()
 
 # %% [markdown] tags=["skip"]
@@ -1069,7 +1032,7 @@ plt.show()
 # group is open:
 
 # %% tags=["skip"]
-from dlcourse.self_supervised_learning.contrastive import _AllGather
+from dlcourse.self_supervised_learning.contrastive.nt_xent import _AllGather
 
 show_source(_AllGather)
 

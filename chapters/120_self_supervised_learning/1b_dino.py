@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     formats: py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#   kernelspec:
-#     display_name: Python 3 (ipykernel)
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown] tags=["slide"]
 # (sec-120-1b)=
 # # 120.1b Self-distillation: DINO and DINOv2
@@ -22,11 +9,7 @@
 #
 # You need: Python, PyTorch, cross-entropy and entropy; section 120.1a helps. No GPU.
 
-# %% tags=["skip", "parameters"]
-# "gpu" on a machine with a GPU
-profile = "cpu"
-
-# %% tags=["hide-input", "skip"]
+# %% tags=["definitions", "hide-input", "skip"]
 import copy
 import math
 from typing import NamedTuple
@@ -45,9 +28,12 @@ from dlcourse.self_supervised_learning import (
     BatchViews,
     DINOHead,
     DINOLoss,
+    blob_masks,
+    features,
     iBOTLoss,
     knn_accuracy,
     koleo_loss,
+    label_subset,
     linear_probe,
     momentum_schedule,
     pca_rgb,
@@ -55,19 +41,8 @@ from dlcourse.self_supervised_learning import (
     sinkhorn_knopp,
     update_teacher,
 )
-from dlcourse.self_supervised_learning.dino import blob_masks
-from dlcourse.self_supervised_learning.evaluation import features, label_subset
 
-# The tensors here are small: a second thread costs more than it brings.
-torch.set_num_threads(1)
-plt.rcParams.update(
-    {
-        "figure.figsize": (7, 3.2),
-        "figure.constrained_layout.use": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-)
+plt.style.use("dlcourse.notebook.course")
 
 # %% [markdown] tags=["slide"]
 # ## A question
@@ -143,7 +118,6 @@ def train(model, steps, batch_size, seed, momentum=0.99, after=None):
         after_step=after_step,
     )
     return model
-
 
 # %% tags=["skip"]
 watched = [
@@ -344,7 +318,7 @@ def draw_collapse(method, temperature):
         steps, kl, color="tab:orange", label=r"KL(teacher $\Vert$ student)"
     )
     ax.set(xlabel="step", ylabel="nats", ylim=(-0.1, 4.6))
-    ax.legend(frameon=False, fontsize=8, loc="center right")
+    ax.legend(fontsize=8, loc="center right")
     return fig
 
 
@@ -364,7 +338,6 @@ explore(
     name="Two forces against collapse",
     alt=describe_collapse,
 )
-
 
 # %% tags=["hide-input"]
 def at_the_end(method, temperature, row):
@@ -779,7 +752,6 @@ teachers = {
     for seed in SEEDS
 }
 
-
 # %% tags=["skip"]
 def supervised(start, seed, fraction, augment=True):
     """Test accuracy of the encoder `start` and a linear layer, trained on a share of the labels."""
@@ -859,7 +831,7 @@ ax.set(
 )
 ax.set_xticks(counts, counts)
 ax.minorticks_off()
-ax.legend(frameon=False, fontsize=8)
+ax.legend(fontsize=8)
 plt.show()
 
 # %% tags=["hide-input"]
@@ -979,12 +951,12 @@ claim(
 # compiled. Drawing the ten views is part of the step.
 
 # %% tags=["gpu", "hide-input"] name="dinov2-step"
-from dlcourse.self_supervised_learning import _dino_step
-from dlcourse.self_supervised_learning._throughput import matmul_flops_per_second
+from dlcourse.measure import matmul_peak
+from dlcourse.self_supervised_learning.experiments import dino_step
 
 device = torch.device("cuda")
-sizes = _dino_step.StepSizes(images=64)
-peak = matmul_flops_per_second(device, torch.bfloat16)
+sizes = dino_step.StepSizes(images=64)
+peak = matmul_peak(device, torch.bfloat16)
 print(
     f"ViT-B/16, {sizes.images} images, 2 + {sizes.local_crops} crops, {sizes.hidden_patches} hidden patches: "
     f"{sizes.flops() / sizes.images / 1e9:.0f} GFLOP an image; "
@@ -1000,7 +972,7 @@ for kind, dtype in [
     ("compiled", torch.bfloat16),
 ]:
     torch.cuda.empty_cache()
-    cost, last = _dino_step.measure_dino_step(kind, sizes, device, dtype)
+    cost, last = dino_step.measure_dino_step(kind, sizes, device, dtype)
     name = f"{kind}, {'float32' if dtype is None else 'bfloat16'}"
     speed[name] = sizes.images / cost.seconds
     print(
@@ -1033,23 +1005,23 @@ for name, value in speed.items():
 # the patch features as red, green and blue.
 
 # %% tags=["gpu", "hide-input"] name="attention" image={"alt": "Five rows of eight pictures: painted shapes on patterned grounds; then attention of the class token and patch features as colours, for the untrained and for the trained encoder."}
-from dlcourse.self_supervised_learning import _dino_step
+from dlcourse.self_supervised_learning.experiments import small_dinov2
 
-trained = _dino_step.train_small_dinov2(
+trained = small_dinov2.train_small_dinov2(
     torch.device("cuda"), steps=2500, dtype=torch.bfloat16
 )
-start = _dino_step.train_small_dinov2(
+start = small_dinov2.train_small_dinov2(
     torch.device("cuda"), steps=1, pictures=1000, dtype=torch.bfloat16
 )
 encoders = {
     name: t.model.teacher["encoder"].cpu() for name, t in (("untrained", start), ("trained", trained))
 }
-pictures, pixels = _dino_step.shape_pixels(500, 64, seed=1)
+pictures, pixels = small_dinov2.shape_pixels(500, 64, seed=1)
 print(f"loss {trained.losses[0]:.2f} → {sum(trained.losses[-50:]) / 50:.2f}")
 print(f"share of the area that the shape covers: {pixels.float().mean():.2f}")
 rows = {"picture": pictures[:8].permute(0, 2, 3, 1)}
 for name, vit in encoders.items():
-    share = _dino_step.attention_on_shape(vit, pictures, pixels)
+    share = small_dinov2.attention_on_shape(vit, pictures, pixels)
     print(f"share of each head's attention on it, {name}: " + ", ".join(f"{v:.2f}" for v in share))
     with torch.no_grad():
         tokens = vit.forward_features(pictures[:64])[:, 1:]

@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     formats: py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#   kernelspec:
-#     display_name: Python 3 (ipykernel)
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown] tags=["slide"]
 # (sec-120-1c)=
 # # 120.1c SimMIM: guess what is hidden
@@ -24,11 +11,7 @@
 #
 # You need: Python, a first course in deep learning (the transformer, attention), and no GPU.
 
-# %% tags=["skip", "parameters"]
-# "gpu" on a machine with a GPU
-profile = "cpu"
-
-# %% tags=["hide-input", "skip"]
+# %% tags=["definitions", "hide-input", "skip"]
 import copy
 import time
 
@@ -39,6 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dlcourse.datasets import Split, shapes
+from dlcourse.measure import measure_step
 from dlcourse.notebook import claim, explore, say, show_source
 from dlcourse.self_supervised_learning import (
     SimMIM,
@@ -48,28 +32,19 @@ from dlcourse.self_supervised_learning import (
     knn_accuracy,
     label_subset,
     linear_probe,
+    masked_l1,
     patchify,
+    pixel_mask,
     pretrain,
     unpatchify,
 )
-from dlcourse.self_supervised_learning.simmim import (
+from dlcourse.self_supervised_learning.simmim.model import normalize_patches
+from dlcourse.self_supervised_learning.simmim.nearest import (
     average_distance,
     fill_from_nearest,
-    masked_l1,
-    normalize_patches,
-    pixel_mask,
 )
 
-# The tensors here are small: a second thread costs more than it brings.
-torch.set_num_threads(1)
-plt.rcParams.update(
-    {
-        "figure.figsize": (7, 3.2),
-        "figure.constrained_layout.use": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-)
+plt.style.use("dlcourse.notebook.course")
 COLOR = {
     "pixels": "0.5",
     "random encoder": "tab:brown",
@@ -106,7 +81,6 @@ def show_images(rows, names, title=None, scale=0.95):
         )
     fig.suptitle(title, fontsize=10)
     return fig
-
 
 # %% [markdown] tags=["slide"]
 # ## A question
@@ -354,7 +328,6 @@ class Seeing(SimMIM):
         hidden = pixel_mask(mask, PATCH, (SIZE, SIZE))
         return masked_l1(prediction, images, hidden), prediction, mask
 
-
 # %% tags=["skip"]
 simmim = {}  # the models of the experiment below: (target, seed) -> model
 histories = {}
@@ -384,7 +357,7 @@ for history, label, color in [
     )
     ax.plot(np.arange(len(smooth)) + 20, smooth, color=color, label=label)
 ax.set(xlabel="step", ylabel="mean absolute error (of 1)", ylim=(0, None))
-ax.legend(frameon=False)
+ax.legend()
 plt.show()
 
 # %% tags=["hide-input"]
@@ -422,7 +395,7 @@ for name, values in expected.items():
     (line,) = ax.plot(guess, values, label=f"{name} error")
     ax.plot(guess[values.argmin()], values.min(), "o", color=line.get_color())
 ax.set(xlabel="guess", ylabel="expected loss", ylim=(0, 0.75))
-ax.legend(frameon=False)
+ax.legend()
 plt.show()
 
 # %% tags=["hide-input"]
@@ -1058,14 +1031,10 @@ timed = VisionTransformer(
 batch = pictures.repeat(2, 1, 1, 1)
 
 
-def seconds(function, repeats=5):
-    """Median time of a call that ends in a gradient."""
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        function().square().mean().backward()
-        times.append(time.perf_counter() - begin)
-    return sorted(times)[repeats // 2]
+def seconds(function):
+    """Median processor time of a call that ends in a gradient."""
+    step = lambda: function().square().mean().backward()
+    return measure_step(step, "cpu", warmup=0, repeats=5).seconds
 
 
 def with_mask_tokens(ratio):
@@ -1081,7 +1050,6 @@ def visible_only(ratio):
 
 
 RATIOS = [0.25, 0.5, 0.75, 0.9]
-seconds(with_mask_tokens(0.5))  # warm up
 cost = {
     name: np.array([1000 * seconds(make(ratio)) for ratio in RATIOS])
     for name, make in [
@@ -1097,7 +1065,7 @@ for (name, values), color in zip(
 ):
     ax.plot(RATIOS, values, "o-", color=color, label=name)
 ax.set(xlabel="mask ratio", ylabel="time (ms)", ylim=(0, None))
-ax.legend(frameon=False)
+ax.legend()
 plt.show()
 
 # %% tags=["hide-input"]

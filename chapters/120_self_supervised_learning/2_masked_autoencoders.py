@@ -1,16 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     formats: py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#   kernelspec:
-#     display_name: Python 3 (ipykernel)
-#     language: python
-#     name: python3
-# ---
-
 # %% [markdown] tags=["slide"]
 # (sec-120-2)=
 # # 120.2 Masked autoencoders
@@ -25,11 +12,7 @@
 # {cite:p}`dosovitskiy2021vit`, and no GPU. Section 120.1c treats SimMIM, the other way to learn from
 # masked pictures; either can be read first.
 
-# %% tags=["skip", "parameters"]
-# "gpu" on a machine with a GPU
-profile = "cpu"
-
-# %% tags=["hide-input", "skip"]
+# %% tags=["definitions", "hide-input", "skip"]
 import time
 
 import matplotlib.pyplot as plt
@@ -38,6 +21,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from dlcourse.datasets import Split, render_shapes, shape_factors, shapes
+from dlcourse.measure import (
+    matmul_peak,
+    measure_step,
+    saved_bytes,
+    transformer_activations,
+    transformer_flops,
+)
 from dlcourse.notebook import claim, explore, say, show_source
 from dlcourse.self_supervised_learning import (
     MaskedAutoencoder,
@@ -46,34 +36,18 @@ from dlcourse.self_supervised_learning import (
     knn_accuracy,
     label_subset,
     linear_probe,
+    masked_autoencoder_loss_reference,
     patchify,
     pretrain,
     random_masking,
     unpatchify,
 )
-from dlcourse.self_supervised_learning._throughput import (
+from dlcourse.self_supervised_learning.experiments.masked_autoencoder_cost import (
     masked_autoencoder_flops,
-    matmul_flops_per_second,
-    measure_step,
-    saved_bytes,
     training_step,
-    transformer_activations,
-    transformer_flops,
-)
-from dlcourse.self_supervised_learning.masked_autoencoders import (
-    masked_autoencoder_loss_reference,
 )
 
-# The tensors here are small: a second thread costs more than it brings.
-torch.set_num_threads(1)
-plt.rcParams.update(
-    {
-        "figure.figsize": (7, 3.2),
-        "figure.constrained_layout.use": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-)
+plt.style.use("dlcourse.notebook.course")
 
 # %% [markdown] tags=["slide"]
 # ## A question
@@ -111,7 +85,6 @@ def show_pictures(rows, titles):
             ax.spines[:].set_visible(False)
         axes_row[0].set_ylabel(title, fontsize=8)
     return fig
-
 
 # %% mystnb={"figure": {"caption": "Six pictures, of which a quarter, half, three quarters and nine tenths of the patches are hidden. At which row would you stop naming the colour of the shape? At which one the pattern behind it, or the shape itself?", "name": "fig-mae-question"}, "image": {"alt": "Five rows of six small pictures of coloured shapes on patterned backgrounds; from row to row more of their patches are grey. With three quarters hidden, colours and patterns can mostly still be told."}} tags=["hide-input"]
 generator = torch.Generator().manual_seed(4)
@@ -223,7 +196,6 @@ print("kept by our masking: ", [int(64 - m.sum()) for m in mask])
 #
 # **It adds no positions.** Neither does it make the mask token that it uses, but suppose it did.
 # All hidden patches then enter the decoder as the same vector, and leave it as the same vector:
-
 
 # %% tags=["skip"]
 def small_model(seed=0, mask_ratio=0.75, **kwargs):
@@ -456,7 +428,7 @@ left.plot(
 )
 left.plot(COST_RATIOS, [1000 * s for s in seconds], "o", label="measured")
 left.set(xlabel="mask ratio", ylabel="CPU time of a step (ms)", ylim=(0, None))
-left.legend(frameon=False)
+left.legend()
 right.plot(COST_RATIOS, [b / 1e6 for b in predicted_bytes])
 right.plot(COST_RATIOS, [b / 1e6 for b in kept], "o")
 right.set(xlabel="mask ratio", ylabel="kept for backward (MB)", ylim=(0, None))
@@ -538,9 +510,8 @@ for ratio in RATIOS:
     curve = curve.unfold(0, 20, 1).mean(1)
     ax.plot(torch.arange(20, STEPS + 1), curve, label=f"{ratio:g}")
 ax.set(xlabel="step", ylabel="loss (in variances of a patch)", ylim=(0.5, 1.1))
-ax.legend(frameon=False, title="mask ratio")
+ax.legend(title="mask ratio")
 plt.show()
-
 
 # %% tags=["skip"]
 def readings(encoder):
@@ -598,7 +569,6 @@ contestants = {
 # linear layer on the mean of its patch tokens, with the optimizer, rate and number of steps of the
 # pre-training.
 
-
 # %% tags=["skip"]
 def from_scratch(label, fraction, seed):
     """Test accuracy of the encoder trained with labels alone."""
@@ -636,7 +606,6 @@ scratch = {
     fraction: [from_scratch("texture", fraction, seed) for seed in SEEDS]
     for fraction in FRACTIONS
 }
-
 
 # %% tags=["hide-input"]
 def accuracies(name, label, fraction, which=0):
@@ -755,7 +724,6 @@ say(
 # The authors find 75 % best on photographs. On ours? The encoder of each run, read as the mean of
 # its patch tokens, with 10 % of the labels:
 
-
 # %% tags=["skip"]
 def mean_probe(read, label, seed):
     """Test accuracy of a linear probe on the mean of the patch tokens, 10 % of the labels."""
@@ -789,7 +757,7 @@ for label, color in (("texture", "tab:blue"), ("hue", "tab:orange")):
     )  # fmt: skip
     left.axhline(100 * before[label].mean(), color=color, ls=":")
 left.set(xlabel="mask ratio", ylabel="test accuracy (%)", xticks=RATIOS)
-left.legend(frameon=False)
+left.legend()
 taken = torch.tensor(
     [[runs[ratio, seed][2] for seed in SEEDS] for ratio in RATIOS]
 )
@@ -906,7 +874,7 @@ device = torch.device("cuda")
 IMAGE, BATCH, WIDTH, DEPTH, HEADS = 224, 256, 768, 12, 12
 begun = time.perf_counter()
 torch.set_float32_matmul_precision("high")
-PEAK = matmul_flops_per_second(device, torch.bfloat16)
+PEAK = matmul_peak(device, torch.bfloat16)
 painting = torch.Generator(device).manual_seed(0)
 images = render_shapes(shape_factors(BATCH, painting), IMAGE)
 PATCHES = (IMAGE // 16) ** 2

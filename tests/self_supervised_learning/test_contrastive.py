@@ -1,7 +1,9 @@
 """NT-Xent and SimCLR: equal to independent formulations, and what the loss does to its views."""
 
 import math
+import sys
 
+import cloudpickle
 import numpy as np
 import pytest
 import torch
@@ -15,17 +17,18 @@ from dlcourse.datasets import shapes
 from dlcourse.large_scale_training import distributed, launch
 from dlcourse.self_supervised_learning import (
     BatchViews,
+    ConvNet,
     SimCLR,
+    alignment,
+    gather_across_processes,
     nt_xent,
     nt_xent_reference,
     pretrain,
-)
-from dlcourse.self_supervised_learning.contrastive import (
-    ConvNet,
-    alignment,
-    gather_across_processes,
     uniformity,
 )
+
+# The ranks get this file's code by value, and need not import the libraries compared with.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 SEEDS = pytest.mark.parametrize("seed", range(8))
 TEMPERATURES = (0.05, 0.2, 0.5, 1.0, 3.0)
@@ -532,7 +535,7 @@ def whole_batch():
 
 def gradients_on_two_ranks():
     """Loss and gradients of one rank, which holds half of the images, after DDP's average."""
-    with distributed("gloo", timeout=60) as world:
+    with distributed("gloo") as world:
         m = model(temperature=0.2).eval()  # eval: BatchNorm sees one rank's half only
         half = slice(4 * world.rank, 4 * world.rank + 4)
         views = [v[half] for v in whole_batch()]

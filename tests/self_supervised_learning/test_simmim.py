@@ -16,16 +16,13 @@ from dlcourse.self_supervised_learning import (
     SimMIM,
     VisionTransformer,
     block_mask,
+    masked_l1,
     patchify,
+    pixel_mask,
     unpatchify,
 )
-from dlcourse.self_supervised_learning.simmim import (
-    average_distance,
-    fill_from_nearest,
-    masked_l1,
-    normalize_patches,
-    pixel_mask,
-)
+from dlcourse.self_supervised_learning.simmim.model import normalize_patches
+from dlcourse.self_supervised_learning.simmim.nearest import average_distance, fill_from_nearest
 
 
 def seeded(seed):

@@ -1,7 +1,9 @@
-"""Mixed precision: compute in 16 bits, keep the weights in 32 (section 119.1c).
+"""Mixed precision: compute in 16 bits, keep the weights in 32.
 
-Chapter: ``chapters/119_large_scale_training/1c_mixed_precision.py``. Paper: Micikevicius et al.
-(2018), "Mixed Precision Training": master weights (section 3.1), loss scaling (section 3.2).
+Chapter: ``119_large_scale_training/1c_mixed_precision``.
+
+Paper: Micikevicius et al. (2018), "Mixed Precision Training": master weights (section 3.1), loss
+scaling (section 3.2).
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+__all__ = ["MixedPrecision", "underflow_fraction"]
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

@@ -1,0 +1,15 @@
+from .cifar import cifar10 as cifar10
+from .image_folders import image_folder as image_folder
+from .mnist_5k import mnist as mnist
+from .optical_digits import digits as digits
+from .packages import FetchError as FetchError
+from .packages import credit as credit
+from .painted_shapes import HUES as HUES
+from .painted_shapes import SHAPES as SHAPES
+from .painted_shapes import TEXTURES as TEXTURES
+from .painted_shapes import ShapeFactors as ShapeFactors
+from .painted_shapes import render_shapes as render_shapes
+from .painted_shapes import shape_factors as shape_factors
+from .painted_shapes import shapes as shapes
+from .splits import Split as Split
+from .splits import Splits as Splits

@@ -1,0 +1,219 @@
+"""Start the ranks of one machine from a script or a notebook (section 119.1a).
+
+Chapter: ``119_large_scale_training/1a_distributed``.
+
+The work is done by torch's own elastic launcher, the one behind ``torchrun``. What is added here is
+what a notebook needs of it: functions defined in a cell, results as a list, the traceback of the
+rank that failed first, a time limit that says where each rank was, and nothing left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+__all__ = ["LaunchError", "launch"]
+
+_HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_LOGGERS = ("torch.distributed.elastic", "torch.multiprocessing.spawn")
+
+
+class LaunchError(RuntimeError):
+    """A rank failed. ``rank`` is the one that failed first, ``exitcode`` its exit status
+    (negative: the signal that killed it)."""
+
+    def __init__(self, message: str, rank: int, exitcode: int) -> None:
+        super().__init__(message)
+        self.rank = rank
+        self.exitcode = exitcode
+
+
+def launch(
+    fn: Callable[..., Any],
+    nproc_per_node: int,
+    *args: Any,
+    time_limit: float = 300.0,
+    max_restarts: int = 0,
+) -> list[Any]:
+    """Run ``fn(*args)`` in ``nproc_per_node`` new processes of this machine and return their
+    results in the order of the ranks.
+
+    Each process has the variables that ``torchrun`` sets (RANK, WORLD_SIZE, ...), so that ``fn``
+    can open its process group with ``with distributed() as world:``. ``fn``, ``args`` and the
+    results travel by value (cloudpickle): a function defined in a notebook cell works, and changes
+    that it makes to the notebook's variables stay in its process. In a script, call ``launch``
+    below ``if __name__ == "__main__":``, since each process starts by importing the script.
+
+    Args:
+        fn: what every rank runs.
+        nproc_per_node: number of processes; with GPUs at most one a GPU.
+        args: positional arguments, the same for every rank.
+        time_limit: seconds for all of it, restarts included. A rank that reaches it is ended.
+        max_restarts: how often all ranks are started again after one fails. ``fn`` finds the
+            attempt's number in the variable TORCHELASTIC_RESTART_COUNT, and must continue from
+            a checkpoint by itself.
+
+    Raises:
+        LaunchError: a rank raised, or died, more than ``max_restarts`` times; the message holds
+            the traceback of the first that failed.
+        TimeoutError: the time limit was reached; the message holds each rank's stack.
+        TypeError: ``fn`` is no function, or ``fn`` or ``args`` cannot be pickled.
+        ValueError: a count or a limit makes no sense.
+    """
+    import cloudpickle
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    if not callable(fn):
+        raise TypeError(f"fn must be a function to run on each rank, got {type(fn).__name__}")
+    if not isinstance(nproc_per_node, int) or nproc_per_node < 1:
+        raise ValueError(f"nproc_per_node must be a whole number of at least 1: {nproc_per_node!r}")
+    if max_restarts < 0 or time_limit <= 0:
+        raise ValueError(
+            f"max_restarts must be >= 0 and time_limit > 0: {max_restarts}, {time_limit}"
+        )
+    try:
+        payload = cloudpickle.dumps((fn, args))
+    except Exception as error:
+        raise TypeError(
+            f"fn and its arguments travel to other processes and one cannot be pickled ({error}); "
+            "create such objects (open files, locks, models on a GPU) inside fn"
+        ) from error
+
+    deadline = time.time() + time_limit
+    with _restored(nproc_per_node), tempfile.TemporaryDirectory(prefix="launch-") as folder:
+        reports = Path(folder)
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=nproc_per_node,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="127.0.0.1:0",  # a free port, not reachable from outside
+            local_addr="127.0.0.1",
+            rdzv_configs={"timeout": max(1, int(time_limit))},
+            max_restarts=max_restarts,
+            # Standard output is shown live, standard error only when a rank fails: torch and gloo
+            # write harmless warnings to it that would drown a notebook's cell.
+            logs_specs=DefaultLogsSpecs(log_dir=folder, redirects=Std.ALL, tee=Std.OUT),
+            log_line_prefix_template="[rank ${rank}] ",
+        )
+        try:
+            results = elastic_launch(config, _run_rank)(payload, deadline, folder)
+        except ChildFailedError as error:
+            raise _explain(error, reports, nproc_per_node, time_limit) from None
+        except SignalException as error:
+            if error.sigval == signal.SIGINT:
+                raise KeyboardInterrupt from None
+            raise
+        return [cloudpickle.loads(results[rank]) for rank in range(nproc_per_node)]
+
+
+def _run_rank(payload: bytes, deadline: float, folder: str) -> bytes:
+    """What each process runs: module-level, so that ``spawn`` can import it by name."""
+    import cloudpickle
+
+    _die_with_parent()
+    rank = os.environ["RANK"]
+    report = Path(folder, f"error-{rank}.txt")
+    report.unlink(missing_ok=True)  # of an earlier attempt
+    # A thread of C code ends the process at the time limit, also when a rank hangs inside a
+    # collective with the interpreter locked, and first writes where it was.
+    with open(Path(folder, f"stack-{rank}.txt"), "w") as stack:
+        faulthandler.dump_traceback_later(max(deadline - time.time(), 0.01), exit=True, file=stack)
+        try:
+            fn, args = cloudpickle.loads(payload)
+            result = cloudpickle.dumps(fn(*args))
+        except BaseException:
+            report.write_text(traceback.format_exc())
+            raise
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+    return result
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when the one that launched it dies, however it dies."""
+    if sys.platform == "linux":
+        import ctypes
+
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _restored(nproc: int) -> Iterator[None]:
+    """Set the environment which the ranks inherit; afterwards put back what the launcher changes
+    in this process: variables, log levels and, or a notebook could not be interrupted any more,
+    the signal handlers."""
+    import threading
+
+    environment = dict(os.environ)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handlers = {s: signal.getsignal(s) for s in _HANDLED_SIGNALS} if in_main_thread else {}
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)  # what they report is in the exception that we raise
+    os.environ.update(_rank_environment(nproc, environment))
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+def _rank_environment(nproc: int, environment: dict[str, str]) -> dict[str, str]:
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    threads = int(environment.get("OMP_NUM_THREADS") or cores)
+    return {
+        # Every rank with as many threads as there are cores is slower than one rank alone.
+        "OMP_NUM_THREADS": str(max(1, threads // nproc)),
+        # Gloo would look up the host's name, which fails or waits where it does not resolve.
+        "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "5",
+    }
+
+
+def _explain(
+    error: Any, reports: Path, nproc: int, time_limit: float
+) -> LaunchError | TimeoutError:
+    stacks = {rank: _read(reports / f"stack-{rank}.txt") for rank in range(nproc)}
+    if any(stacks.values()):
+        where = "\n".join(f"rank {rank}:\n{text}" for rank, text in stacks.items() if text)
+        return TimeoutError(
+            f"the {nproc} ranks had not ended after {time_limit:g} s and were stopped; "
+            f"raise time_limit, or see where each of them waited:\n{where}"
+        )
+    rank, failure = error.get_first_failure()
+    reason = _read(reports / f"error-{rank}.txt")
+    if not reason and failure.exitcode < 0:
+        reason = f"killed by {signal.Signals(-failure.exitcode).name}"
+    elif not reason:
+        logs = sorted(reports.glob(f"**/{failure.local_rank}/stderr.log"))
+        tail = _read(logs[-1])[-2000:] if logs else ""
+        reason = f"exit status {failure.exitcode} without an exception\n{tail}"
+    return LaunchError(f"rank {rank} of {nproc} failed: {reason}", rank, failure.exitcode)
+
+
+def _read(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""

@@ -1,0 +1,41 @@
+from .augmentations.batch_views import BatchViews as BatchViews
+from .augmentations.batch_views import ViewParameters as ViewParameters
+from .augmentations.multi_crop import MultiCrop as MultiCrop
+from .augmentations.multi_crop import TwoViews as TwoViews
+from .contrastive.conv_net import ConvNet as ConvNet
+from .contrastive.nt_xent import gather_across_processes as gather_across_processes
+from .contrastive.nt_xent import nt_xent as nt_xent
+from .contrastive.nt_xent import nt_xent_reference as nt_xent_reference
+from .contrastive.simclr import SimCLR as SimCLR
+from .contrastive.sphere import alignment as alignment
+from .contrastive.sphere import uniformity as uniformity
+from .dino.dino_loss import DINOLoss as DINOLoss
+from .dino.head import DINOHead as DINOHead
+from .dino.ibot_loss import iBOTLoss as iBOTLoss
+from .dino.koleo import koleo_loss as koleo_loss
+from .dino.masks import blob_masks as blob_masks
+from .dino.model import DINO as DINO
+from .dino.model import DINOTerms as DINOTerms
+from .dino.sinkhorn_knopp import sinkhorn_knopp as sinkhorn_knopp
+from .dino.teacher import momentum_schedule as momentum_schedule
+from .dino.teacher import update_teacher as update_teacher
+from .evaluation import Probe as Probe
+from .evaluation import features as features
+from .evaluation import knn_accuracy as knn_accuracy
+from .evaluation import label_subset as label_subset
+from .evaluation import linear_probe as linear_probe
+from .evaluation import pca_rgb as pca_rgb
+from .masked_autoencoders.masking import random_masking as random_masking
+from .masked_autoencoders.model import MaskedAutoencoder as MaskedAutoencoder
+from .masked_autoencoders.reference import (
+    masked_autoencoder_loss_reference as masked_autoencoder_loss_reference,
+)
+from .patches import patchify as patchify
+from .patches import sincos_positions as sincos_positions
+from .patches import unpatchify as unpatchify
+from .pretraining import pretrain as pretrain
+from .simmim.masks import block_mask as block_mask
+from .simmim.masks import pixel_mask as pixel_mask
+from .simmim.model import SimMIM as SimMIM
+from .simmim.model import masked_l1 as masked_l1
+from .vision_transformer import VisionTransformer as VisionTransformer
