@@ -236,6 +236,14 @@ class Course:
         return {name for name in after if after[name] != self.before[name]}
 
 
+def _parsed(source):
+    """The tree of a cell's Python; empty where it has none (a cell that shows an error)."""
+    try:
+        return ast.parse(re.sub(r"(?m)^[%!].*$", "", source))
+    except SyntaxError:
+        return ast.Module([], [])
+
+
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
     return Course(tmp_path_factory.mktemp("whole"))
@@ -247,8 +255,8 @@ def loaded(course):
     asked = {}
     for name, notebook in course.notebooks.items():
         code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-        trees = [ast.parse(re.sub(r"(?m)^[%!].*$", "", source)) for source in code]
-        found = [n for t in trees for n in ast.walk(t) if isinstance(n, (ast.Import, ast.ImportFrom))]
+        nodes = [node for source in code for node in ast.walk(_parsed(source))]
+        found = [node for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
         called = re.findall(r'^(?:check|quiz)\("([^"]+)"', "\n".join(code), re.MULTILINE)
         statements = [text for text in map(ast.unparse, found) if "dlcourse" in text]
         asked[name] = (statements, called)
@@ -266,7 +274,7 @@ def test_a_notebook_reaches_at_least_what_python_loads(course, loaded):
 
 def test_a_notebook_reaches_little_of_the_package(course):
     whole = len(Package(course.root).files)
-    assert max(len(reached) for reached in course.reach.values()) < whole / 2
+    assert max(len(reached) for reached in course.reach.values()) < 0.4 * whole
     chapter_of = {name: name.split("/")[1].partition("_")[2] for name in course.notebooks}
     for name, reached in course.reach.items():
         for other in set(chapter_of.values()) - {chapter_of[name]}:
@@ -277,9 +285,9 @@ def _systems(course):
     """One module for each section: the first of the chapter that its notebook imports."""
     for name, notebook in course.notebooks.items():
         chapter = name.split("/")[1].partition("_")[2]
-        code = "\n".join(c.source for c in notebook.cells if c.cell_type == "code")
+        cells = [_parsed(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
         package = Package(course.root)
-        for node in ast.walk(ast.parse(re.sub(r"(?m)^[%!].*$", "", code))):
+        for node in (node for cell in cells for node in ast.walk(cell)):
             if isinstance(node, ast.ImportFrom) and node.module == f"dlcourse.{chapter}":
                 found = package.imports_of(ast.Module([node], [])).modules
                 deepest = max(found, key=lambda module: (module.count("."), module))
@@ -289,8 +297,8 @@ def _systems(course):
 
 
 def test_an_edit_of_one_module_changes_the_keys_of_the_notebooks_that_load_it(course, loaded):
-    modules = {"dlcourse.experiments", *list(_systems(course))[::2]}
-    for module in sorted(modules):
+    systems = list(_systems(course))
+    for module in ("dlcourse.experiments", systems[0], systems[-1]):
         file = Package(course.root).files[module].relative_to(course.root)
         reaching = {name for name, reached in course.reach.items() if module in reached}
         loading = {name for name, names in loaded.items() if module in names}

@@ -308,15 +308,17 @@ class Kernel:
         waiting = [self.client.execute(cell, stop_on_error=True) for cell in cells]
         replies = {}
         while len(replies) < len(waiting):
-            reply = self.client.get_shell_msg(timeout=60)
-            replies[reply["parent_header"]["msg_id"]] = reply["content"]["status"]
+            reply = self.client.get_shell_msg(timeout=200)
+            if reply["parent_header"]["msg_id"] in waiting:
+                replies[reply["parent_header"]["msg_id"]] = reply["content"]["status"]
         outputs = {sent: [] for sent in waiting}
         idle = set()
         while len(idle) < len(waiting):
-            message = self.client.get_iopub_msg(timeout=60)
+            message = self.client.get_iopub_msg(timeout=200)
             sent = message["parent_header"].get("msg_id")
             if message["msg_type"] == "status":
-                idle |= {sent} if message["content"]["execution_state"] == "idle" else set()
+                if sent in waiting and message["content"]["execution_state"] == "idle":
+                    idle.add(sent)
             elif sent in outputs and message["msg_type"] != "execute_input":
                 outputs[sent].append(message)
         return [(replies[sent], outputs[sent]) for sent in waiting]

@@ -92,6 +92,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the plugin's hooks."""
     proofs = Proofs(project.find_root(config.rootpath), config.rootpath)
     config.pluginmanager.register(proofs, "dlcourse-proofs")
-    environment = kernel_environment()
-    _give_environment(environment.__enter__())
-    config.add_cleanup(lambda: environment.__exit__(None, None, None))
+    if any(config.pluginmanager.hasplugin(name) for name in ("nbval", "nbval.plugin")):
+        environment = kernel_environment()
+        _give_environment(environment.__enter__())
+        config.add_cleanup(lambda: environment.__exit__(None, None, None))
