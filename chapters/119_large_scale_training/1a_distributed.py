@@ -851,7 +851,8 @@ def load_over(folder):
 
 def kill_while_saving(save, load, folder, kills=20):
     """How many of the kills left a whole version, and how many did not."""
-        warnings.simplefilter("ignore")  # dcp says that there is only one process
+    torch.set_num_threads(1)  # a forked child must not need other threads
+    warnings.simplefilter("ignore")  # dcp says that there is only one process
     chance = random.Random(0)
     whole = broken = 0
     save(folder, 0)

@@ -1,13 +1,20 @@
 """Every exercise of every chapter: its checks are themselves checked."""
 
+import ast
+import dataclasses
+import importlib
+import itertools
 import re
 
 import pytest
+import torch
 
 from dlcourse.build import exercise_cells as cells
-from dlcourse.exercises import checker, registry
-from dlcourse.exercises.model import Exercise, Prediction
 from dlcourse.build import project
+from dlcourse.chapters import chapters
+from dlcourse.exercises import checker, registry
+from dlcourse.exercises.compare import snapshot
+from dlcourse.exercises.model import Exercise, Prediction
 
 EXERCISES = list(registry.all_exercises())
 FUNCTIONS = [e for e in EXERCISES if isinstance(e, Exercise)]
@@ -31,8 +38,8 @@ def run_cell(source, **namespace):
 
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=by_key)
-def test_the_reference_passes_on_many_seeds(exercise):
-    verdict = checker.examine(exercise, answer_of(exercise), range(100, 160))
+def test_the_reference_passes_in_all_cases_and_on_many_seeds(exercise):
+    verdict = checker.examine(exercise, answer_of(exercise), fresh=iter(range(100, 140)))
     assert (verdict.status, verdict.mistake) == (checker.PASSED, None), verdict.message
 
 
@@ -47,11 +54,10 @@ def test_at_least_four_mistakes_are_planted_the_documents_own_among_them(exercis
 
 @pytest.mark.parametrize(("exercise", "name"), MISTAKES, ids=lambda v: getattr(v, "key", v))
 def test_a_planted_mistake_is_refused_with_the_hint_meant_for_it(exercise, name):
-    for seeds in (checker.SEEDS, (*checker.SEEDS, 987_654)):
-        verdict = checker.examine(exercise, exercise.mistakes[name].answer, seeds)
-        assert verdict.status == checker.FAILED
-        assert verdict.mistake == name
-        assert verdict.hint == exercise.mistakes[name].hint
+    verdict = checker.examine(exercise, exercise.mistakes[name].answer)
+    assert verdict.status == checker.FAILED
+    assert verdict.mistake == name
+    assert verdict.hint == exercise.mistakes[name].hint
 
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=by_key)
@@ -119,13 +125,100 @@ def test_cases_are_drawn_from_the_seed_alone_and_differ_between_seeds(exercise):
 
 @pytest.mark.parametrize("exercise", FUNCTIONS, ids=by_key)
 def test_an_answer_that_knows_the_fixed_cases_by_heart_fails_on_a_fresh_one(exercise):
-    known = [exercise.reference(*checker.draw_case(exercise, s).values()) for s in checker.SEEDS]
-    answers = iter([*known, known[0]])
+    cases = checker.fixed_cases(exercise)
+    known = [exercise.reference(*checker.draw_case(exercise, case).values()) for case in cases]
+    answers = itertools.chain(known, itertools.repeat(known[0]))
 
     def by_heart(*args):
         return next(answers)
 
-    assert checker.examine(exercise, by_heart, (*checker.SEEDS, 123_456)).status == checker.FAILED
+    exercise = dataclasses.replace(exercise, differentiable=(), returns_new=False)
+    assert checker.examine(exercise, by_heart, fresh=iter([123_456, 7])).status == checker.FAILED
+
+
+@pytest.mark.parametrize("exercise", FUNCTIONS, ids=by_key)
+def test_every_exercise_has_edge_cases_of_its_own_form(exercise):
+    names = list(checker.inspect.signature(exercise.reference).parameters)
+    edges = exercise.edges()
+    assert len(edges) >= 3
+    assert all(list(arguments) == names for arguments in edges.values())
+    for case in edges:  # made afresh: whoever writes into one does not change the next
+        checker.run_case(exercise, exercise.mistakes[list(exercise.mistakes)[0]].answer,
+                         checker.draw_case(exercise, case))  # fmt: skip
+        assert list(checker.draw_case(exercise, case)) == names
+
+
+TRAINED = [e for e in FUNCTIONS if e.differentiable]
+
+
+@pytest.mark.parametrize("exercise", TRAINED, ids=by_key)
+def test_an_answer_that_cannot_train_is_refused_where_it_must(exercise):
+    def detached(*args):
+        return snapshot(exercise.reference(*args))
+
+    def without_gradient(*args):
+        with torch.no_grad():
+            return exercise.reference(*args)
+
+    for answer in (detached, without_gradient):
+        verdict = checker.examine(exercise, answer)
+        assert verdict.status == checker.FAILED
+        assert "no gradient flows back" in verdict.message
+
+
+def test_every_loss_and_everything_between_trained_layers_must_train():
+    assert {e.key for e in TRAINED} == {
+        "120.1a.align-and-spread", "120.1a.contrastive-loss", "120.1a.supervised-contrast",
+        "120.1b.dino-loss", "120.1b.koleo", "120.1c.mask-tokens", "120.1c.masked-l1",
+        "120.2.fill-in", "120.2.normalised-loss", "120.2.random-masking",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("exercise", [e for e in FUNCTIONS if e.returns_new], ids=by_key)
+def test_what_must_be_new_is_said_in_stub_or_statement(exercise):
+    assert re.search(r"\bnew\b", exercise.statement)
+    assert re.search(r"\bnew\b", exercise.reference.__doc__)
+
+
+def defined_by(exercise):
+    """The names that the cells of an exercise put into the notebook."""
+    names = {exercise.variable}
+    return names | {exercise.experiment.__name__} if isinstance(exercise, Prediction) else names
+
+
+def names_in_code(source):
+    """Every name that the code cells of a source use, define or import."""
+    found = set()
+    for cell in re.split(r"^# %%", source.read_text(encoding="utf8"), flags=re.MULTILINE)[1:]:
+        head, _, code = cell.partition("\n")
+        if "[markdown]" in head:
+            continue
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Name):
+                found.add(node.id)
+            elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                found.add(node.name)
+            elif isinstance(node, (ast.Import, ast.ImportFrom)):
+                found |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_solving_an_exercise_changes_no_name_of_its_notebook(source):
+    used = [e for e in EXERCISES if e.key in used_keys(source)]
+    names = names_in_code(source)
+    for exercise in used:
+        shadowed = defined_by(exercise) & names
+        assert not shadowed, f"{exercise.key} defines {shadowed}, which a cell uses: rename it"
+    defined = [name for exercise in used for name in defined_by(exercise)]
+    assert len(set(defined)) == len(defined)
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=by_key)
+def test_no_exercise_defines_what_its_chapter_exports(exercise):
+    chapter = chapters()[exercise.key.partition(".")[0]]
+    public = set(dir(importlib.import_module(f"dlcourse.{chapter}")))
+    assert not defined_by(exercise) & public
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)

@@ -1,13 +1,14 @@
 """The progress file: nothing is lost, and reviews are spaced."""
 
 import datetime as dt
+import errno
 import json
 import multiprocessing
 import os
 
 import pytest
 
-from dlcourse.exercises import progress, registry, report
+from dlcourse.exercises import progress, registry, renumbered, report
 
 NOON = dt.datetime(2025, 3, 1, 12)
 
@@ -49,22 +50,69 @@ def test_several_processes_at_once_lose_nothing():
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(300)
         assert worker.exitcode == 0
     data = progress.load()
     assert data["exercises"]["119.2.shared"]["attempts"] == 60
     assert len(data["quizzes"]["119.2"]) == 60
 
 
-@pytest.mark.parametrize("damage", ["{not json", "[]", '{"exercises": 3}', "", "\x00\x01"])
-def test_a_damaged_file_is_kept_aside_with_a_warning(path, damage):
+DAMAGED = {
+    "cut off": "{not json",
+    "a list": "[]",
+    "no parts": '{"exercises": 3}',
+    "empty": "",
+    "zeros": "\x00\x01",
+    "deep": "[" * 100_000,
+    "no version": '{"exercises": {}, "quizzes": {}}',
+    "an odd version": '{"version": "x", "exercises": {}, "quizzes": {}}',
+    "an empty entry": '{"version": 2, "exercises": {"119.2.lion": {}}, "quizzes": {}}',
+    "no entry": '{"version": 2, "exercises": {"119.2.lion": 3}, "quizzes": {"119.2": []}}',
+    "odd fields": json.dumps({
+        "version": 2,
+        "exercises": {"119.2.lion": {
+            "attempts": "many", "passes": None, "hints": -1, "last": 5, "box": 99, "due": "soon",
+        }},
+        "quizzes": {"119.2": {"decoupled": {}, "lion-betas": 3}},
+    }),
+    "a box without its day": json.dumps({
+        "version": 2, "quizzes": {}, "exercises": {
+            "119.2.lion": {"attempts": 0, "passes": 0, "hints": 0, "box": 3}
+        },
+    }),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_file_costs_a_warning_and_is_kept_aside(path, damage):
     path.parent.mkdir()
     path.write_text(damage)
     with pytest.warns(UserWarning, match="damaged"):
+        report.report_html(report.rows(), NOON.date())
+    assert path.read_text() == damage  # looking changes nothing
+    with pytest.warns(UserWarning, match="damaged"):
         progress.record_check("119.2.lion", passed=True, hints=0)
+    progress.record_check("119.2.lion", passed=False, hints=0)
+    progress.record_quiz("119.2", "decoupled", right=True)
     (aside,) = path.parent.glob("progress.json.damaged-*")
     assert aside.read_text() == damage
-    assert entry()["passes"] == 1
+    assert (entry()["attempts"], entry()["passes"]) == (2, 1)
+    assert report.report_html(report.rows(), NOON.date())
+
+
+def test_of_a_half_damaged_file_the_rest_is_used(path):
+    progress.record_check("119.2.lion", passed=True, hints=1, now=NOON)
+    progress.record_quiz("119.2", "decoupled", right=True)
+    data = json.loads(path.read_text())
+    data["exercises"]["119.2.cautious-lion"] = "?"
+    data["exercises"]["119.3.wsd"] = {"attempts": 3, "passes": 1, "hints": 0, "due": "someday"}
+    path.write_text(json.dumps(data))
+    with pytest.warns(UserWarning, match="damaged"):
+        found = progress.load()
+    assert found["exercises"]["119.2.lion"] == data["exercises"]["119.2.lion"]
+    assert found["exercises"]["119.3.wsd"] == {"attempts": 3, "passes": 1, "hints": 0}
+    assert "119.2.cautious-lion" not in found["exercises"]
+    assert found["quizzes"] == data["quizzes"]
 
 
 def test_bytes_that_are_no_text_are_kept_aside_too(path):
@@ -76,9 +124,20 @@ def test_bytes_that_are_no_text_are_kept_aside_too(path):
     assert aside.read_bytes() == b"\xff\xfe\x00"
 
 
+def test_a_damaged_file_of_which_no_copy_can_be_kept_is_not_replaced(path, monkeypatch):
+    path.parent.mkdir()
+    path.write_text("{")
+    monkeypatch.setattr(
+        "pathlib.Path.write_bytes", lambda *a: (_ for _ in ()).throw(OSError("disk full"))
+    )
+    with pytest.warns(UserWarning, match="not recorded.*disk full"):
+        progress.record_check("119.2.lion", passed=True, hints=0)
+    assert path.read_text() == "{"
+
+
 def test_the_file_of_a_newer_version_is_left_alone(path):
     path.parent.mkdir()
-    newer = json.dumps({"version": 2, "exercises": {}, "quizzes": {}})
+    newer = json.dumps({"version": progress.VERSION + 1, "exercises": {}, "quizzes": {}})
     path.write_text(newer)
     with pytest.warns(UserWarning, match="newer version"):
         progress.record_check("119.2.lion", passed=True, hints=0)
@@ -87,11 +146,172 @@ def test_the_file_of_a_newer_version_is_left_alone(path):
         progress.load()
 
 
+def old(attempts, last, **more):
+    return {"attempts": attempts, "passes": 1, "hints": 2, "first": last, "last": last, **more}
+
+
+def answer(right, last):
+    return {"attempts": 1, "right": right, "first_right": right, "last": last}
+
+
+VERSION_1 = {
+    "version": 1,
+    "exercises": {
+        "119.1.zero-memory": old(3, "2025-01-01T10:00:00", box=2, due="2025-01-03"),
+        "119.1.data-position": old(1, "2025-01-01T10:00:00"),
+        "119.1b.accumulate": old(4, "2025-01-02T10:00:00"),
+        "119.2.lion": old(5, "2025-01-02T10:00:00"),
+        "120.2.koleo": old(6, "2025-01-02T10:00:00"),
+        "120.4.fill-in": old(7, "2025-01-02T10:00:00"),
+        "120.9.not-known": old(8, "2025-01-02T10:00:00"),
+    },
+    "quizzes": {
+        "119.1": {
+            "ring": answer(True, "2025-01-01T10:00:00"),
+            "killed": answer(True, "2025-01-01T10:00:00"),
+        },
+        "119.1b": {"nan": answer(False, "2025-01-01T10:00:00")},
+        "120.2": {"ibot": answer(True, "2025-01-01T10:00:00")},
+        "120.4": {"order": answer(True, "2025-01-01T10:00:00")},
+    },
+}
+
+
+def test_progress_under_old_keys_is_carried_over(path):
+    path.parent.mkdir()
+    path.write_text(json.dumps(VERSION_1))
+    data = progress.load()
+    attempts = {key: kept["attempts"] for key, kept in data["exercises"].items()}
+    assert attempts == {
+        "119.1a.zero-memory": 3, "119.1b.data-position": 1, "119.1c.accumulate": 4,
+        "119.2.lion": 5, "120.1b.koleo": 6, "120.2.fill-in": 7, "120.9.not-known": 8,
+    }  # fmt: skip
+    assert data["exercises"]["119.1a.zero-memory"] == VERSION_1["exercises"]["119.1.zero-memory"]
+    assert {key: list(answers) for key, answers in data["quizzes"].items()} == {
+        "119.1a": ["ring"], "119.1b": ["killed"], "119.1c": ["nan"],
+        "120.1b": ["ibot"], "120.2": ["order"],
+    }  # fmt: skip
+    found = {row.key: row for row in report.rows()}
+    assert found["119.1a.zero-memory"].state == "done"
+    assert found["119.1a.zero-memory"].due == dt.date(2025, 1, 3)
+
+
+def test_the_old_file_is_renumbered_once_and_a_copy_of_it_kept(path):
+    path.parent.mkdir()
+    path.write_text(json.dumps(VERSION_1))
+    progress.record_check("119.1b.data-position", passed=True, hints=0)
+    progress.record_check("119.1c.accumulate", passed=True, hints=0)
+    assert json.loads(path.read_text())["version"] == 2
+    assert (entry("119.1b.data-position")["attempts"], entry("119.1c.accumulate")["attempts"]) == (
+        2, 5,
+    )  # fmt: skip
+    (aside,) = path.parent.glob("progress.json.version-1-*")
+    assert json.loads(aside.read_text()) == VERSION_1
+
+
+def test_where_old_and_new_key_have_an_entry_both_count(path):
+    path.parent.mkdir()
+    data = {
+        "version": 1,
+        "exercises": {
+            "120.2.koleo": old(6, "2025-01-02T10:00:00", box=3, due="2025-01-06"),
+            "120.1b.koleo": old(2, "2025-03-01T10:00:00", box=1, due="2025-03-02"),
+        },
+        "quizzes": {
+            "120.4": {"order": answer(False, "2025-01-01T10:00:00")},
+            "120.2": {"order": answer(True, "2025-02-01T10:00:00")},
+        },
+    }
+    path.write_text(json.dumps(data))
+    assert entry("120.1b.koleo") == {
+        "attempts": 8, "passes": 2, "hints": 4, "box": 3, "due": "2025-03-02",
+        "first": "2025-01-02T10:00:00", "last": "2025-03-01T10:00:00",
+    }  # fmt: skip
+    assert progress.load()["quizzes"] == {
+        "120.2": {"order": {
+            "attempts": 2, "right": True, "first_right": False, "last": "2025-02-01T10:00:00",
+        }}
+    }  # fmt: skip
+
+
+def test_every_old_key_leads_to_one_that_there_is():
+    exercises = {e.key for e in registry.all_exercises()}
+    questions = {(quiz.key, q.name) for quiz in registry.all_quizzes() for q in quiz.questions}
+    assert set(renumbered.EXERCISES.values()) <= exercises
+    assert {(new, name) for (_, name), new in renumbered.QUESTIONS.items()} <= questions
+    assert not renumbered.EXERCISES.keys() & exercises  # so that a key is never taken twice
+
+
 def test_a_place_that_cannot_be_written_does_not_stop_the_learner(monkeypatch, tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("DLCOURSE_PROGRESS", str(tmp_path / "file" / "progress.json"))
     with pytest.warns(UserWarning, match="not recorded"):
         progress.record_check("119.2.lion", passed=True, hints=0)
+
+
+def test_a_read_only_home_costs_a_warning(path, monkeypatch):
+    progress.record_check("119.2.lion", passed=True, hints=0)
+
+    def refuse(*args, **options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    with pytest.warns(UserWarning, match="not recorded.*Read-only"):
+        progress.record_check("119.2.lion", passed=True, hints=0)
+    assert entry()["passes"] == 1
+
+
+def test_what_is_no_file_costs_a_warning(path):
+    path.mkdir(parents=True)
+    with pytest.warns(UserWarning, match="not recorded"):
+        progress.record_check("119.2.lion", passed=True, hints=0)
+    with pytest.warns(UserWarning, match="can't be read"):
+        assert progress.load()["exercises"] == {}
+
+
+def test_without_a_home_folder_nothing_is_written_into_the_current_one(monkeypatch, tmp_path):
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    monkeypatch.setattr("platformdirs.user_data_dir", lambda *a, **k: "~/.local/share/dlcourse")
+    monkeypatch.delenv("DLCOURSE_PROGRESS")
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match="no home folder.*DLCOURSE_PROGRESS"):
+        progress.record_check("119.2.lion", passed=True, hints=0)
+    with pytest.warns(UserWarning, match="no home folder"):
+        assert progress.load()["exercises"] == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_there_are_no_locks_results_are_recorded_all_the_same(monkeypatch):
+    def refuse(*args, **options):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    progress.record_check("119.2.lion", passed=True, hints=0)
+    assert entry()["passes"] == 1
+
+
+def test_a_lock_that_is_never_given_back_costs_a_warning(monkeypatch, path):
+    import filelock
+
+    monkeypatch.setattr(progress, "LOCK_SECONDS", 0.05)
+    path.parent.mkdir()
+    with filelock.FileLock(f"{path}.lock"), pytest.warns(UserWarning, match="not recorded"):
+        progress.record_check("119.2.lion", passed=True, hints=0)
+    assert progress.load()["exercises"] == {}
+
+
+def test_a_link_is_followed_and_the_files_mode_stays(path, tmp_path):
+    real = tmp_path / "synced" / "mine.json"
+    path.parent.mkdir()
+    path.symlink_to(real)
+    progress.record_check("119.2.lion", passed=True, hints=0)
+    real.chmod(0o600)
+    progress.record_check("119.2.lion", passed=True, hints=0)
+    assert path.is_symlink() and real.stat().st_mode & 0o777 == 0o600
+    assert json.loads(real.read_text())["exercises"]["119.2.lion"]["attempts"] == 2
+    progress.reset()
+    assert path.is_symlink() and not real.exists()
 
 
 def test_a_headless_run_writes_nothing(monkeypatch, path):
@@ -149,6 +369,15 @@ def test_export_and_reset(tmp_path, path):
     progress.reset()
     assert not path.exists()
     assert progress.load()["exercises"] == {}
+
+
+def test_an_export_keeps_what_somebody_made_of_its_target(tmp_path):
+    target = tmp_path / "copy.json"
+    assert progress.export(target) is None
+    progress.record_check("119.2.lion", passed=True, hints=0)
+    assert progress.export(target) is None
+    target.write_text("my notes")
+    assert progress.export(target).read_text() == "my notes"
 
 
 def test_the_report_says_what_is_done_and_what_to_review():

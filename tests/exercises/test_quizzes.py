@@ -111,3 +111,30 @@ def test_the_live_quiz_replies_and_records(monkeypatch, tmp_path):
     assert "✓ Right. indeed" in reply.value
     kept = progress.load()["quizzes"]["119.2"]["q"]
     assert (kept["attempts"], kept["right"], kept["first_right"]) == (2, True, False)
+
+
+class Handle:
+    """What ``display`` returns for an output that can be updated."""
+
+    def __init__(self):
+        self.shown = []
+
+    def update(self, bundle, raw):
+        assert raw
+        self.shown.append(bundle)
+
+
+def test_the_answers_stand_in_the_saved_notebook_and_outlive_a_second_run(monkeypatch, tmp_path):
+    pytest.importorskip("ipywidgets")
+    monkeypatch.setenv("DLCOURSE_PROGRESS", str(tmp_path / "progress.json"))
+    monkeypatch.delenv("DLCOURSE_STATIC", raising=False)
+    found = Quiz("119.2", [Question("q", "?", [YES, NO]), Question("r", "?", [YES, NO])])
+    record = quizzes.Record(found)
+    record.handle = Handle()
+    assert record.bundle()["text/plain"] == "Quiz 119.2: 0 of 2 answered, 0 right."
+    _, question, _ = quizzes.live_quiz(found, record).children
+    question.children[1].index = 0
+    (bundle,) = record.handle.shown
+    assert bundle["text/plain"] == "Quiz 119.2: 1 of 2 answered, 1 right."
+    assert bundle[quizzes.RECORD_MIME] == {"key": "119.2", "answers": {"q": {"right": True}}}
+    assert quizzes.Record(found).bundle() == bundle

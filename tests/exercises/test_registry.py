@@ -1,7 +1,9 @@
 """Exercises are found by key, and contradictions between their files are errors."""
 
+import os
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -68,6 +70,11 @@ def test_an_unknown_key_names_the_nearest():
         registry.find_exercise(print)
 
 
+def test_a_notebook_of_an_older_course_finds_its_exercises_under_their_old_keys():
+    assert registry.find_exercise("119.1b.accumulate").key == "119.1c.accumulate"
+    assert registry.find_exercise("120.4.fill-in").key == "120.2.fill-in"
+
+
 def test_exercises_come_by_section_and_the_easy_ones_first():
     keys = [e.key for e in registry.all_exercises()]
     assert keys.index("119.2.predict-beta") < keys.index("119.2.lion")
@@ -92,3 +99,82 @@ def test_importing_the_package_imports_neither_a_chapter_nor_torch():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+HIDE = """
+import sys
+import textwrap
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith({refused!r}):
+            raise ModuleNotFoundError("No module named {library!r}", name={library!r})
+
+sys.meta_path.insert(0, Hidden())
+"""
+
+
+def with_hidden(refused, library, code, tmp_path, **environment):
+    """Run ``code`` where an import of ``refused`` fails as if ``library`` were not installed."""
+    source = HIDE.format(refused=refused, library=library) + textwrap.dedent(code)
+    places = {"DLCOURSE_PROGRESS": str(tmp_path / "progress.json"), **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, env={**os.environ, **places}
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+MEND = "needs rarelib, which is not installed: pip install 'dlcourse[self-supervised-learning]'"
+
+
+def test_a_library_that_a_chapter_lacks_stops_neither_the_others_nor_the_report(tmp_path):
+    code = """
+        import pytest
+        from dlcourse.exercises import progress, registry, report
+        keys = [e.key for e in registry.all_exercises()]
+        assert "119.2.lion" in keys and not any(key.startswith("120.") for key in keys)
+        assert [q.key for q in registry.all_quizzes()][-1] == "119.3"
+        with pytest.raises(ModuleNotFoundError, match="self-supervised-learning"):
+            registry.find_exercise("120.1b.koleo")
+        with pytest.raises(registry.RegistryError, match="120.1b.koleo"):
+            registry.find_exercise("120.1b.koloe")
+        progress.record_check("120.1b.koleo", passed=True, hints=0)
+        progress.record_check("119.2.lion", passed=True, hints=0)
+        rows = {row.key: row for row in report.rows()}
+        assert rows["120.1b.koleo"].state == rows["119.2.lion"].state == "done"
+        assert rows["120.1b.sinkhorn"].state == "missing"
+        print(rows["120.1b.sinkhorn"].title)
+        assert "120.1b" in rows and report.advice(list(rows.values()), rows["119.2.lion"].due)
+        assert "rarelib" in report.report_html(list(rows.values()), rows["119.2.lion"].due)
+    """
+    said = with_hidden("dlcourse.self_supervised_learning.exercises", "rarelib", code, tmp_path)
+    assert MEND in said
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_the_progress_command_works_without_any_chapters_library(tmp_path, encoding):
+    code = """
+        from typer.testing import CliRunner
+        from dlcourse.cli import app
+        sys.argv = ["dlcourse", "progress"]
+        app(standalone_mode=False)
+        assert "torch" not in sys.modules
+    """
+    said = with_hidden("torch", "torch", code, tmp_path, PYTHONIOENCODING=encoding, COLUMNS="200")
+    assert "pip install 'dlcourse[large-scale-training]'" in said
+    assert "119.2.lion" in said and "0 of " in said
+
+
+def test_a_library_that_is_there_and_broken_is_said_too(monkeypatch):
+    def broken(name):
+        raise OSError("libcuda.so: cannot open shared object file")
+
+    monkeypatch.setattr(registry.importlib, "import_module", broken)
+    assert list(registry.all_exercises()) == []
+    reasons = {item.key: item.reason for item in registry.unavailable()}
+    assert "OSError: libcuda.so" in reasons["119.2.lion"] and "120.2" in reasons
+
+
+def test_here_nothing_is_missing():
+    assert registry.unavailable() == []

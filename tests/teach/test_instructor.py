@@ -3,6 +3,7 @@
 import csv
 import json
 import textwrap
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -10,8 +11,9 @@ from typer.testing import CliRunner
 from dlcourse.cli import app
 from dlcourse.exercises import progress, registry
 from dlcourse.build.exercise_cells import function_source
-from dlcourse.build.runner import executed_path
+from dlcourse.build.results import executed_path
 from dlcourse.build.sources import read_source
+from dlcourse.teach import instructor
 
 pytest.importorskip("jupytext")
 nbformat = pytest.importorskip("nbformat")
@@ -119,7 +121,47 @@ def test_a_source_without_tags_has_no_slides_and_it_is_said(root):
     source = root / "chapters" / "119_large_scale_training" / "2_optimizers.py"
     source.write_text("# %% [markdown]\n# # Title\n")
     done = CliRunner().invoke(app, ["instructor", "build", "--out", "out"])
-    assert "2_optimizers: no slides, since no cell is tagged `slide`" in done.output
+    assert "no slides, since no cell is tagged `slide`" in done.output
+
+
+def test_the_build_says_what_it_does_while_it_runs(root):
+    source, said = Path("chapters/119_large_scale_training/2_optimizers.py"), []
+
+    def tell(line):
+        said.append((line, sorted(p.suffix for p in (root / "out").rglob("2_optimizers.*"))))
+
+    instructor.build(root, [source], root / "out", tell)
+    assert [line.split(":")[0].strip() for line, _ in said] == [
+        "1 of 1", "no outputs", "notebook", "2 slides",
+    ]  # fmt: skip
+    assert [there for _, there in said] == [[], [], [".ipynb"], [".html", ".ipynb"]]
+
+
+def test_what_an_instructor_changed_in_an_edition_is_kept(root):
+    path = build(root)
+    build(root)
+    assert len(list(path.parent.glob("2_optimizers.*"))) == 2  # notebook and slides, no copies
+    page = path.with_suffix(".slides.html")
+    path.write_text("my own examples")
+    page.write_text("my own slides")
+    done = CliRunner().invoke(app, ["instructor", "build", "--out", "out"])
+    kept = sorted(p.read_text() for p in path.parent.glob("2_optimizers*.2*"))
+    assert kept == ["my own examples", "my own slides"]
+    assert done.output.count("it is kept as 2_optimizers.") == 2
+    assert nbformat.read(path, as_version=4).cells
+
+
+def test_the_edition_has_the_outputs_of_the_last_run(root):
+    source = root / "chapters" / "119_large_scale_training" / "2_optimizers.py"
+    executed = read_source(source)
+    cell = next(c for c in executed.cells if c.cell_type == "code")
+    cell.outputs = [nbformat.v4.new_output("stream", text="it has run")]
+    path = executed_path(root, source.relative_to(root))
+    path.parent.mkdir(parents=True)
+    nbformat.write(executed, path)
+    edition = nbformat.read(build(root), as_version=4)
+    (found,) = [c for c in edition.cells if c.cell_type == "code" and c.outputs]
+    assert found.source == cell.source and found.outputs[0]["text"] == "it has run"
 
 
 def test_the_progress_command_shows_exports_and_resets(monkeypatch, tmp_path):
@@ -149,11 +191,11 @@ def instructor_rows():
     return report.rows()
 
 
-def test_the_grade_command_writes_one_row_a_notebook(tmp_path):
+def test_the_grade_command_writes_one_row_a_notebook_and_sums_up_the_class(tmp_path):
     pytest.importorskip("psutil")
     solved = textwrap.dedent("""
         from dlcourse.exercises import check
-        check("119.2.predict-beta", 600)
+        check("119.1b.predict-dead-worker", 140)
     """)
     for name, source in (("good", solved), ("bad", "import os; os._exit(3)")):
         cell = {"cell_type": "code", "source": source, "metadata": {}}
@@ -164,10 +206,24 @@ def test_the_grade_command_writes_one_row_a_notebook(tmp_path):
     assert done.exit_code == 0, done.output
     with open(table, newline="") as file:
         rows = {row["notebook"]: row for row in csv.DictReader(file)}
-    assert rows["good.ipynb"]["119.2.predict-beta"] == "passed"
-    assert rows["good.ipynb"]["119.2.lion"] == "not attempted"
-    assert rows["bad.ipynb"]["119.2.lion"] == "error"
-    assert "exit code 3" in rows["bad.ipynb"]["remarks"]
+    assert rows["good.ipynb"]["119.1b.predict-dead-worker"] == "passed"
+    assert rows["good.ipynb"]["119.1b.checksum"] == "not attempted"
+    assert rows["bad.ipynb"]["119.1b.checksum"] == "not attempted"  # that cell alone was lost
+    assert "cell 1: the process ended itself (exit code 3)" in rows["bad.ipynb"]["remarks"]
+    assert "119.1b.predict-dead-worker: 1 passed, 1 not attempted" in done.output
+    assert "quiz 119.1b: answers in 0 notebooks" in done.output
+    assert (tmp_path / "grades-summary.csv").exists()
+
+
+def test_the_table_of_grades_is_tried_before_the_work(tmp_path, monkeypatch):
+    from dlcourse.teach import grader
+
+    monkeypatch.setattr(grader, "grade_folder", lambda *a, **k: pytest.fail("graded in vain"))
+    done = CliRunner().invoke(app, ["instructor", "grade", ".", "--out", str(tmp_path)])
+    assert done.exit_code == 1 and "is a folder" in done.output
+    (tmp_path / "file").write_text("")
+    out = str(tmp_path / "file" / "grades.csv")
+    assert CliRunner().invoke(app, ["instructor", "grade", ".", "--out", out]).exit_code == 1
 
 
 def test_an_empty_folder_is_said(tmp_path):

@@ -11,7 +11,8 @@ from dlcourse.teach.wire import WireError, decode, encode
 torch = pytest.importorskip("torch")
 
 VALUES = [
-    None, True, 3, -0.5, "tëxt", float("inf"), (1, [2.0, ()]), {"a": {"b": None}},
+    None, True, 3, -0.5, "tëxt", b"\x00\xff", 2**64, float("inf"), (1, [2.0, ()]),
+    {"a": {"b": None}},
     np.arange(6.0).reshape(2, 3).T, np.zeros((0, 2)), np.array(True),
     torch.randn(2, 3, generator=torch.Generator().manual_seed(0)).T,
     torch.tensor(2), torch.tensor([True]), torch.ones(3, dtype=torch.bfloat16) / 3,
@@ -30,7 +31,10 @@ def test_nan_comes_back():
     assert np.isnan(decode(json.loads(json.dumps(encode(float("nan")))))), "one NaN"
 
 
-@pytest.mark.parametrize("value", [object(), {1: 2}, print, b"bytes", np.array([object()]), 1j],
+@pytest.mark.parametrize("value", [object(), {1: 2}, print, bytearray(b"x"), 1j,
+                                   np.array([object()]),
+                                   np.ma.masked_all(2), 2**2000, torch.eye(2).to_sparse(),
+                                   torch.zeros(2, device="meta"), {1, 2}],
                          ids=lambda value: type(value).__name__)
 def test_what_is_no_answer_cannot_be_sent(value):
     with pytest.raises(WireError):

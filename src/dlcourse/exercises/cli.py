@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -9,6 +14,13 @@ import typer
 
 if TYPE_CHECKING:
     from dlcourse.exercises.report import Row
+
+
+def show_all_text() -> None:
+    """Let no text stop a command: what the terminal's encoding lacks is shown as ``\\u2713``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def progress(
@@ -21,21 +33,34 @@ def progress(
     """Show what is done, what is open and what to review next."""
     from dlcourse.exercises import progress as store
     from dlcourse.exercises import report
+    from dlcourse.files import kept_note
 
+    show_all_text()
     try:
-        if export is not None:
-            store.export(export)
-            typer.echo(f"written: {export}")
-        if reset:
-            if not yes:
-                typer.confirm(f"Forget all results in {store.progress_path()}?", abort=True)
-            store.reset()
-            typer.echo("forgotten")
-        if export is None and not reset:
-            _print_progress(report.rows())
+        with _plain_warnings():
+            if export is not None:
+                copy = store.export(export)
+                typer.echo(f"written: {export}")
+                if copy:
+                    typer.echo(kept_note(export, copy))
+            if reset:
+                if not yes:
+                    typer.confirm(f"Forget all results in {store.progress_path()}?", abort=True)
+                store.reset()
+                typer.echo("forgotten")
+            if export is None and not reset:
+                _print_progress(report.rows())
     except (store.ProgressError, OSError) as error:
         typer.echo(f"dlcourse: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings as lines of this program, without the place in the code that they come from."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda said, *_, **__: typer.echo(f"dlcourse: {said}", err=True)
+        yield
 
 
 def _print_progress(rows: list[Row]) -> None:
@@ -43,6 +68,7 @@ def _print_progress(rows: list[Row]) -> None:
 
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from dlcourse.exercises import report
 
@@ -56,7 +82,7 @@ def _print_progress(rows: list[Row]) -> None:
     for row in rows:
         due = "" if row.due is None else "today" if row.due <= today else str(row.due)
         tries, hints = (str(count or "") for count in (row.attempts, row.hints))
-        table.add_row(report.STATES[row.state][0], row.key, row.title, tries, hints, due)
+        table.add_row(report.STATES[row.state][0], row.key, Text(row.title), tries, hints, due)
     console = Console(highlight=False)
     console.print(table)
     done = sum(row.state == "done" for row in rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +45,14 @@ class Exercise:
     """An exercise whose answer is a function.
 
     ``cases(rng)`` draws the arguments of one call from a ``numpy.random.Generator``, as a dict in
-    the order of the reference's parameters. Names of a returned tuple's parts go in ``returns``.
+    the order of the reference's parameters. ``edges()`` gives those cases that a draw would miss,
+    by name: zeros, equal sizes, no warm-up. They always run. Names of a returned tuple's parts go
+    in ``returns``; a single result is called "result".
+
+    ``differentiable`` names the arguments that a gradient must reach: the answer's is then
+    compared with the reference's. ``returns_new``: the result may not lie in an argument's memory,
+    and the statement says so. ``any_float`` names the results whose floating dtype is left open.
+
     The stub shown to the learner is the reference without its body, and the solution shown on
     the page is the reference itself, so neither can part from what ``check`` compares with. Both
     are shown below ``imports`` and must not use anything else of their module.
@@ -61,8 +69,12 @@ class Exercise:
     cases: Callable[[Any], Mapping[str, Any]]
     hints: Sequence[str]
     mistakes: Mapping[str, Mistake]
+    edges: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
     imports: str = ""
     returns: Sequence[str] = ()
+    differentiable: Sequence[str] = ()
+    returns_new: bool = False
+    any_float: Sequence[str] = ()
     discussion: str = ""
     rtol: float = 1e-6
     atol: float = 1e-9
@@ -70,6 +82,9 @@ class Exercise:
 
     def __post_init__(self) -> None:
         _validate(self.key, self.title, self.statement, self.hints)
+        parameters = set(inspect.signature(self.reference).parameters)
+        if unknown := set(self.differentiable) - parameters:
+            raise ValueError(f"exercise {self.key}: the reference has no parameters {unknown}")
         if self.difficulty not in DIFFICULTIES:
             raise ValueError(f"exercise {self.key}: difficulty must be one of {DIFFICULTIES}")
 

@@ -11,6 +11,9 @@ from dlcourse.exercises.model import Choice, Question, Quiz
 from dlcourse.exercises.registry import find_quiz
 from dlcourse.notebook.prose import show
 
+#: In a notebook's own output: which questions were answered, and right, for whoever grades it.
+RECORD_MIME = "application/vnd.dlcourse.quiz+json"
+
 # Shown by the state of the radio button alone: no script is needed to answer.
 _STYLE = """\
 <style>
@@ -40,8 +43,9 @@ _SCRIPT = """\
 def quiz(key: str) -> None:
     """Show the quiz of a section, such as ``quiz("119.2")``.
 
-    In a kernel with ipywidgets the answers are recorded in the learner's progress; in a headless
-    run (``DLCOURSE_STATIC=1``) the page gets the same questions as plain HTML.
+    In a kernel with ipywidgets the answers are recorded in the learner's progress, and in the
+    cell's own output, so that a saved notebook shows them; in a headless run
+    (``DLCOURSE_STATIC=1``) the page gets the same questions as plain HTML.
 
     Raises:
         RegistryError: the section has no quiz.
@@ -50,9 +54,39 @@ def quiz(key: str) -> None:
     if os.environ.get("DLCOURSE_STATIC") != "1" and _has_widgets():
         from IPython.display import display
 
-        display(live_quiz(found))
+        record = Record(found)
+        display(live_quiz(found, record))
+        record.handle = display(record.bundle(), raw=True, display_id=True)
     else:
         show({"text/html": quiz_html(found), "text/plain": quiz_text(found)})
+
+
+class Record:
+    """The answers to one quiz, as a line below it that is saved with the notebook."""
+
+    def __init__(self, found: Quiz) -> None:
+        self._quiz = found
+        self.handle = None  # of the line that is shown
+        known = progress.load()["quizzes"].get(found.key, {}) if progress.recording() else {}
+        names = {question.name for question in found.questions}
+        self._right = {name: known[name]["right"] for name in names & known.keys()}
+
+    def answered(self, question: str, right: bool) -> None:
+        """Take up an answer: in the learner's progress, and in the line."""
+        self._right[question] = right
+        progress.record_quiz(self._quiz.key, question, right=right)
+        if self.handle is not None:
+            self.handle.update(self.bundle(), raw=True)
+
+    def bundle(self) -> dict[str, object]:
+        """The line, and the answers for a machine."""
+        total = len(self._quiz.questions)
+        said = f"{len(self._right)} of {total} answered, {sum(self._right.values())} right"
+        answers = {name: {"right": right} for name, right in sorted(self._right.items())}
+        return {
+            "text/plain": f"Quiz {self._quiz.key}: {said}.",
+            RECORD_MIME: {"key": self._quiz.key, "answers": answers},
+        }
 
 
 def _has_widgets() -> bool:
@@ -106,16 +140,18 @@ def quiz_text(found: Quiz) -> str:
     return "\n".join(lines)
 
 
-def live_quiz(found: Quiz):
+def live_quiz(found: Quiz, record: Record | None = None):
     """The quiz as ipywidgets, which record each answer."""
     import ipywidgets as widgets
+
+    record = record or Record(found)
 
     style = widgets.HTML(
         "<style>.dlc-live .widget-radio-box label { white-space: normal; height: auto; "
         "line-height: 1.5; margin: 2px 0; width: auto; max-width: none }</style>"
     )
     questions = [
-        _live_question(found.key, question, number)
+        _live_question(record, question, number)
         for number, question in enumerate(found.questions, start=1)
     ]
     box = widgets.VBox([style, *questions])
@@ -123,7 +159,7 @@ def live_quiz(found: Quiz):
     return box
 
 
-def _live_question(key: str, question: Question, number: int):
+def _live_question(record: Record, question: Question, number: int):
     import ipywidgets as widgets
 
     options = [choice.text.replace("`", "") for choice in question.choices]
@@ -135,7 +171,7 @@ def _live_question(key: str, question: Question, number: int):
             return
         choice = question.choices[radio.index]
         reply.value = f'<p role="status" aria-live="polite">{_inline(reply_text(choice))}</p>'
-        progress.record_quiz(key, question.name, right=choice.right)
+        record.answered(question.name, choice.right)
 
     radio.observe(answered, names="index")
     return widgets.VBox([widgets.HTML(f"<b>{number}. {_inline(question.text)}</b>"), radio, reply])

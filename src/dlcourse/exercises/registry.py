@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dlcourse.chapters import chapter_folder, chapters, missing_library
+from dlcourse.exercises import renumbered
 from dlcourse.exercises.model import DIFFICULTIES, Exercise, Prediction, Quiz
 
 # A file's key is read from its text: loading all files to find one would load all of torch.
@@ -50,7 +51,7 @@ def modules(number: str) -> dict[str, str]:
 
 
 def collect(number: str, texts: dict[str, str]) -> dict[str, str]:
-    """The names of ``texts`` (of modules, by name) by the key that each defines; errors as above."""
+    """The names of ``texts`` (of modules, by name) by the key that each has; errors as above."""
     found: dict[str, str] = {}
     for name, text in texts.items():
         match = _KEY.search(text)
@@ -88,11 +89,13 @@ def load(key: str) -> Exercise | Prediction | Quiz:
 
 
 def find_exercise(key: str) -> Exercise | Prediction:
-    """The exercise of this key.
+    """The exercise of this key; a key from before sections were renumbered is taken too.
 
     Raises:
         RegistryError: no such exercise; the message names the nearest keys.
     """
+    if isinstance(key, str):
+        key = renumbered.EXERCISES.get(key, key)
     return _find(key, "exercise")
 
 
@@ -141,11 +144,14 @@ class Unavailable:
 
 
 def _all(kind: str) -> Iterator[Exercise | Prediction | Quiz | Unavailable]:
+    """What can be loaded, and in place of all else why it can't be: no chapter stops another."""
     for key in keys(kind):
         try:
             yield load(key)
         except ModuleNotFoundError as error:
             yield Unavailable(key, str(error))
+        except Exception as error:  # a library that is there, and broken
+            yield Unavailable(key, f"it can't be loaded: {type(error).__name__}: {error}")
 
 
 def all_exercises() -> Iterator[Exercise | Prediction]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dlcourse.exercises import progress
-from dlcourse.exercises.registry import all_exercises, all_quizzes, order
+from dlcourse.exercises.registry import all_exercises, all_quizzes, order, unavailable
+from dlcourse.files import kept_note
 from dlcourse.notebook.prose import show
 
 EXPORT_FILE = "dlcourse-progress.json"
@@ -26,12 +27,15 @@ _STYLE = """\
 .dlc-progress .number { text-align: right; }
 </style>"""
 
-STATES = {"done": "✓ done", "begun": "… begun", "open": "○ open"}
+STATES = {"done": "✓ done", "begun": "… begun", "open": "○ open", "missing": "– not here"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One exercise or quiz in the report. ``due`` is the day of its next review."""
+    """One exercise or quiz in the report. ``due`` is the day of its next review.
+
+    What can't be loaded here has the state "missing", and says in its title what would mend it.
+    """
 
     key: str
     title: str
@@ -51,7 +55,11 @@ def rows(data: dict[str, Any] | None = None) -> list[Row]:
     data = progress.load() if data is None else data
     exercises = [_exercise_row(e, data["exercises"].get(e.key, {})) for e in all_exercises()]
     quizzes = [_quiz_row(q, data["quizzes"].get(q.key, {})) for q in all_quizzes()]
-    return sorted(exercises + quizzes, key=lambda row: order(row.section))
+    missing = [_missing_row(item.key, item.reason, data) for item in unavailable()]
+    return sorted(
+        exercises + missing + quizzes,
+        key=lambda row: (order(row.section), row.key == row.section),  # a section's quiz last
+    )
 
 
 def _exercise_row(exercise, entry: dict[str, Any]) -> Row:
@@ -71,6 +79,14 @@ def _quiz_row(quiz, answers: dict[str, Any]) -> Row:
     return Row(quiz.key, title, state, attempts, 0, None)
 
 
+def _missing_row(key: str, reason: str, data: dict[str, Any]) -> Row:
+    """What was recorded of an exercise or quiz that is not here stays in the report."""
+    entry = data["exercises"].get(key, {})
+    due = dt.date.fromisoformat(entry["due"]) if "due" in entry else None
+    state = "done" if entry.get("passes") else "missing"
+    return Row(key, reason, state, entry.get("attempts", 0), entry.get("hints", 0), due)
+
+
 def review_next(found: list[Row], today: dt.date) -> list[Row]:
     """The exercises that are due for review, the longest due first."""
     due = [row for row in found if row.due is not None and row.due <= today]
@@ -85,10 +101,12 @@ def advice(found: list[Row], today: dt.date) -> str:
     later = sorted(row.due for row in found if row.due)
     after = f" The next review is due on {later[0]}." if later else ""
     begun = {row.section for row in found if row.state != "open"}
-    open_rows = [row for row in found if row.state != "done"]
+    open_rows = [row for row in found if row.state in ("begun", "open")]
     # The section that the learner works on before one that comes earlier in the book.
     left = next((row for row in open_rows if row.section in begun), (open_rows or [None])[0])
-    return (f"Next: {left.key} ({left.title})." if left else "All done.") + after
+    missing = any(row.state == "missing" for row in found)
+    done = "All that can be run here is done." if missing else "All done."
+    return (f"Next: {left.key} ({left.title})." if left else done) + after
 
 
 def report_html(found: list[Row], today: dt.date) -> str:
@@ -135,18 +153,31 @@ def progress_widget():
     sure = widgets.Checkbox(description="Yes, forget all my results", value=False)
     reset = widgets.Button(description="Reset", disabled=True)
 
+    def say(text: str) -> None:
+        said.value = f"<p role='status'>{html.escape(text)}</p>"
+
     def draw(_=None) -> None:
-        table.value = report_html(rows(), dt.date.today())
+        try:
+            table.value = report_html(rows(), dt.date.today())
+        except progress.ProgressError as error:
+            say(str(error))
 
     def on_export(_) -> None:
-        progress.export(Path(EXPORT_FILE))
-        written = html.escape(str(Path(EXPORT_FILE).resolve()))
-        said.value = f"<p role='status'>written: {written}</p>"
+        try:
+            copy = progress.export(Path(EXPORT_FILE))
+        except (OSError, progress.ProgressError) as error:
+            say(f"not written: {error}")
+            return
+        kept = f"; {kept_note(EXPORT_FILE, copy)}" if copy else ""
+        say(f"written: {Path(EXPORT_FILE).resolve()}{kept}")
 
     def on_reset(_) -> None:
-        progress.reset()
         sure.value = False
-        said.value = "<p role='status'>forgotten</p>"
+        try:
+            progress.reset()
+            say("forgotten")
+        except (OSError, progress.ProgressError) as error:
+            say(f"not forgotten: {error}")
         draw()
 
     sure.observe(lambda change: setattr(reset, "disabled", not change["new"]), names="value")

@@ -1,66 +1,54 @@
 """Grade a folder of learners' notebooks, each in a process of its own with limits.
 
 A notebook that crashes, hangs, fills the memory or starts other processes spoils its own row and
-no other. This bounds accidents and lazy tricks; it is no sandbox: a notebook runs with the rights
-of whoever grades it. Grade strangers' notebooks in a container or under another user.
-
-Linux and macOS: the processes are ended by group, and by a mark in their environment.
+no other; and of its own row only what it had not answered yet, since each answer is judged when the
+cell that checks it has run. This bounds accidents and lazy tricks; it is no sandbox: a notebook
+runs with the rights of whoever grades it. Grade strangers' notebooks in a container or under
+another user.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import os
-import re
 import secrets
-import selectors
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dlcourse.exercises import checker, registry
+from dlcourse.exercises import checker, registry, renumbered
+from dlcourse.exercises.compare import printable, type_name
+from dlcourse.exercises.gradients import Gradients
 from dlcourse.exercises.model import Exercise, Prediction
+from dlcourse.teach.grade_child import ANSWERS_KEPT, PATIENCE
+from dlcourse.teach.process import Child, Ended, Limits
+from dlcourse.teach.table import ERROR, NOT_RECORDED, Grade
 from dlcourse.teach.wire import WireError, decode, encode
-from dlcourse.files import write_atomic
 
-ERROR = "error"
-REPLY_LIMIT = 64 * 2**20  # bytes of one reply
-PROCESS_LIMIT = 64
-CASES = 24  # of fresh seeds, for each exercise
-POLL_SECONDS = 0.05
-_MARK = "DLCOURSE_GRADED"
-_COPIED = re.compile(r"dlcourse\.\w+\.exercises|find_exercise|load_chapter|all_exercises")
-_KEY = re.compile(r"\bcheck\(\s*[\"']([\w.-]+)[\"']")
+READ_SECONDS = 60.0  # for reading a notebook's file
+RESTARTS = 3  # after cells or answers that end the process
+CELL_REMARKS = 5  # errors of cells that are told in a row
 
 
-class Ended(RuntimeError):
-    """The notebook's process is no longer there, or has broken a limit; says which."""
+class Unreadable(ValueError):
+    """The file is no notebook that can be graded; says why."""
 
 
-@dataclass
-class Grade:
-    """The row of one notebook: per exercise passed, failed, not attempted or error, and why."""
+@dataclass(frozen=True)
+class Notebook:
+    """What the reader found in a notebook: where its cells lie, and what they speak of."""
 
-    notebook: str
-    results: dict[str, str] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)
-    remarks: list[str] = field(default_factory=list)
-
-    @property
-    def passed(self) -> int:
-        """How many exercises passed."""
-        return sum(result == checker.PASSED for result in self.results.values())
+    cells: Path
+    numbers: list[int]  # of the code cells, counted from 1 over all cells
+    keys: frozenset[str]  # that it checks something of
+    copied: bool
+    quizzes: Mapping[str, Mapping[str, bool]]
 
 
 def find_notebooks(folder: Path) -> list[Path]:
@@ -77,22 +65,40 @@ def find_notebooks(folder: Path) -> list[Path]:
     return found
 
 
-def _code(path: Path) -> str:
-    """The code of a notebook's cells. Raises what a file that is no notebook makes it raise."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+def read_notebook(path: Path, target: Path, memory: float) -> Notebook:
+    """Read a notebook in a process of its own, into the file ``target``.
+
+    Raises:
+        Unreadable: it is none, or reading it takes more than ``memory`` megabytes or a minute.
+    """
+    command = [
+        sys.executable, "-m", "dlcourse.teach.read_notebook",
+        str(path.resolve()), str(target), str(memory),
+    ]  # fmt: skip
+    try:
+        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=READ_SECONDS)
+        found = json.loads(target.read_text(encoding="ascii"))
+    except subprocess.TimeoutExpired:
+        raise Unreadable(f"not a notebook: reading it takes over {READ_SECONDS:g} s") from None
+    except (OSError, ValueError):
+        raise Unreadable("not a notebook: whoever tries to read it crashes") from None
+    if "error" in found:
+        raise Unreadable(f"not a notebook: {printable(found['error'])}")
+    keys = {renumbered.EXERCISES.get(key, key) for key in found["keys"]}
+    numbers = [cell["number"] for cell in found["cells"]]
+    return Notebook(target, numbers, frozenset(keys), found["copied"], found["quizzes"])
 
 
-def expected_keys(notebooks: Iterable[Path]) -> list[str]:
+def expected_keys(notebooks: Iterable[Notebook]) -> list[str]:
     """All exercises of the sections that any of the notebooks checks something of."""
-    sections = set()
-    for path in notebooks:
-        try:
-            code = _code(path)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # its own row will say so
-        sections |= {key.rpartition(".")[0] for key in _KEY.findall(code)}
+    sections = {key.rpartition(".")[0] for notebook in notebooks for key in notebook.keys}
     return [e.key for e in registry.all_exercises() if e.key.rpartition(".")[0] in sections]
+
+
+def expected_quizzes(keys: Sequence[str]) -> list[str]:
+    """The quizzes of the sections that ``keys`` are of."""
+    sections = {key.rpartition(".")[0] for key in keys}
+    return [quiz.key for quiz in registry.all_quizzes() if quiz.key in sections]
 
 
 def grade_notebook(
@@ -100,28 +106,203 @@ def grade_notebook(
 ) -> Grade:
     """Run one notebook within ``timeout`` seconds and ``memory`` megabytes, and judge its answers.
 
-    The cases are drawn from fresh seeds, and judged in this process.
+    The cases are judged in this process; some are drawn from fresh seeds.
     """
-    grade = Grade(path.name)
-    try:
-        code = _code(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return _spoil(grade, keys, f"not a notebook: {error}")
-    if _COPIED.search(code):
-        grade.remarks.append("reads the course's own exercise files: look at its answers")
     with tempfile.TemporaryDirectory(prefix="dlcourse-grade-") as scratch:
-        with _Child(path.resolve(), Path(scratch), timeout, memory) as child:
-            try:
-                errors = child.receive().get("errors", [])
-                grade.remarks += [str(error) for error in errors][:5]
-                for key in keys:
-                    verdict = _judge(registry.find_exercise(key), child)
-                    grade.results[key] = verdict.status
-                    if verdict.status == checker.FAILED:
-                        grade.reasons[key] = " ".join(verdict.message.split())
-            except (Ended, WireError) as error:
-                _spoil(grade, [key for key in keys if key not in grade.results], str(error))
-    return grade
+        try:
+            notebook = read_notebook(path, Path(scratch, "cells.json"), memory)
+        except Unreadable as error:
+            return _spoiled(path.name, keys, str(error))
+        return _grade(path.name, notebook, keys, timeout, memory, threading.Event())
+
+
+def _spoiled(name: str, keys: Sequence[str], reason: str) -> Grade:
+    return Grade(name, results=dict.fromkeys(keys, ERROR), remarks=[reason])
+
+
+def _grade(
+    name: str,
+    notebook: Notebook,
+    keys: Sequence[str],
+    timeout: float,
+    memory: float,
+    stop: threading.Event,
+) -> Grade:
+    """The row of a notebook that could be read; never raises."""
+    limits = Limits(timeout, time.monotonic() + timeout, memory, stop)
+    run = _Run(Grade(name), notebook, keys, limits)
+    try:
+        run.grade_all()
+    except Exception as error:  # ours, or one that we did not foresee: it costs this row alone
+        run.give_up(f"the grader failed on it: {type_name(error)}: {printable(str(error))[:300]}")
+    if notebook.copied:
+        run.grade.remarks.append("reads the course's own exercise files: look at its answers")
+    run.grade.quizzes = {key: _quiz_result(notebook, key) for key in expected_quizzes(keys)}
+    return run.grade
+
+
+def _quiz_result(notebook: Notebook, key: str) -> str:
+    """How many questions were answered right, by the record in the quiz's own output."""
+    answers = notebook.quizzes.get(key)
+    if answers is None:
+        return NOT_RECORDED
+    names = [question.name for question in registry.find_quiz(key).questions]
+    return f"{sum(answers.get(name) is True for name in names)} of {len(names)}"
+
+
+@dataclass
+class _Run:
+    """One notebook's way through its cells, begun again when one of them ends the process."""
+
+    grade: Grade
+    notebook: Notebook
+    keys: Sequence[str]
+    limits: Limits
+    verdicts: dict[tuple[int, str], checker.Verdict] = field(default_factory=dict)  # by cell
+    skipped: set[int] = field(default_factory=set)  # cells that ended the process
+    where: tuple[str, Any] = ("start", None)
+
+    def grade_all(self) -> None:
+        for _ in range(RESTARTS + 1):
+            with tempfile.TemporaryDirectory(prefix="dlcourse-run-") as scratch:
+                with Child(self.notebook.cells, self.keys, Path(scratch), self.limits) as child:
+                    try:
+                        self._walk(child)
+                        return
+                    except Ended as error:
+                        ended = str(error)
+            self._note_end(ended)
+            if time.monotonic() > self.limits.deadline or self.limits.stop.is_set():
+                break
+        self.give_up(f"not reached: {ended}")
+
+    def give_up(self, reason: str) -> None:
+        """What has no result yet is an error."""
+        left = [key for key in self.keys if key not in self.grade.results]
+        self.grade.results.update(dict.fromkeys(left, ERROR))
+        self.grade.reasons.update(dict.fromkeys(left, reason))
+        said = reason.removeprefix("not reached: ")
+        if left and not any(said in remark for remark in self.grade.remarks):
+            self.grade.remarks.insert(0, said)
+
+    def _note_end(self, ended: str) -> None:
+        kind, what = self.where
+        if kind == "cell":
+            self.grade.remarks.insert(0, f"cell {what}: {ended}")
+            self.skipped.add(what)
+        elif kind == "answer":
+            cell, key = what
+            self._take(cell, key, checker.Verdict(ERROR, f"the answer ended the process: {ended}"))
+        else:
+            self.grade.remarks.insert(0, ended)
+
+    def _walk(self, child: Child) -> None:
+        """Run the cells; judge what each checks; then what stands there without a check."""
+        last = 0
+        for index, number in enumerate(self.notebook.numbers):
+            if number in self.skipped:
+                continue
+            self.where = ("cell", number)
+            done = child.ask({"do": "cell", "index": index})
+            last = number
+            if done.get("error"):
+                self._remark(f"cell {number}: {printable(str(done['error']))[:300]}")
+            for key in done.get("checked", ()):
+                if key in self.keys:
+                    self._judge(child, number, key)
+        for key in self.keys:
+            if self.grade.results.get(key, checker.NOT_ATTEMPTED) == checker.NOT_ATTEMPTED:
+                self._judge(child, last + 1, key)
+
+    def _remark(self, text: str) -> None:
+        told = sum(remark.startswith("cell ") for remark in self.grade.remarks)
+        if text not in self.grade.remarks and told < CELL_REMARKS:
+            self.grade.remarks.append(text)
+
+    def _judge(self, child: Child, cell: int, key: str) -> None:
+        if (cell, key) in self.verdicts:  # of an earlier run
+            return
+        self.where = ("answer", (cell, key))
+        try:
+            verdict = self._verdict(child, key)
+        except Ended:
+            raise
+        except Exception as error:
+            said = f"it can't be judged: {type_name(error)}: {printable(str(error))[:300]}"
+            verdict = checker.Verdict(ERROR, said)
+        self._take(cell, key, verdict)
+
+    def _take(self, cell: int, key: str, verdict: checker.Verdict) -> None:
+        """Enter a verdict; one on no attempt does not replace one on an attempt."""
+        self.verdicts[cell, key] = verdict
+        grade = self.grade
+        if verdict.status == checker.NOT_ATTEMPTED and key in grade.results:
+            return
+        grade.results[key] = verdict.status
+        for part, value in ((grade.reasons, _reason(verdict)), (grade.mistakes, verdict.mistake)):
+            part.pop(key, None)
+            if value:
+                part[key] = value
+
+    def _verdict(self, child: Child, key: str) -> checker.Verdict:
+        """Of the latest answer that is one: a stub that is pasted below it does not hide it."""
+        exercise = registry.find_exercise(key)
+        verdict = checker.Verdict(checker.NOT_ATTEMPTED)
+        count = child.ask({"do": "count", "key": key}).get("count", 0)
+        for which in range(min(int(count), ANSWERS_KEPT)):
+            verdict = _judge_one(exercise, child, which)
+            if verdict.status != checker.NOT_ATTEMPTED:
+                if which:
+                    self.grade.remarks.append(f"{key}: graded is what stands above the last stub")
+                break
+        return verdict
+
+
+def _reason(verdict: checker.Verdict) -> str:
+    if verdict.status not in (checker.FAILED, ERROR):
+        return ""
+    hint = f" (what you get when {verdict.hint})" if verdict.hint else ""
+    return " ".join(verdict.message.split()) + hint
+
+
+def _judge_one(exercise: Exercise | Prediction, child: Child, which: int) -> checker.Verdict:
+    reply = child.ask({"do": "describe", "key": exercise.key, "which": which})
+    if isinstance(exercise, Prediction):
+        if "odd" in reply:
+            return checker.Verdict(checker.FAILED, f"expected a value, got {reply['odd']}")
+        return checker.examine(exercise, decode(reply.get("value")))
+    if reply.get("missing"):
+        return checker.Verdict(checker.NOT_ATTEMPTED)
+    if reply.get("problem"):
+        return checker.Verdict(checker.FAILED, printable(str(reply["problem"])))
+
+    def call(inputs: Mapping[str, Any]) -> checker.Outcome:
+        request = {"do": "call", "key": exercise.key, "which": which, "inputs": encode(inputs)}
+        return _outcome(child.ask(request, within=2 * PATIENCE * exercise.seconds + 30))
+
+    fresh = [secrets.randbelow(2**32) for _ in range(checker.FRESH_GRADED)]
+    return checker.examine_for_grade(exercise, call, fresh)
+
+
+def _outcome(answer: Mapping[str, Any]) -> checker.Outcome:
+    """What the notebook's process says of a call, taken for no more than its answer."""
+    complaint, gradients = answer.get("complaint"), answer.get("no_gradients")
+    if isinstance(answer.get("gradients"), dict):
+        values = decode(answer["gradients"].get("values"))
+        if not isinstance(values, dict):
+            raise WireError("gradients that are no dict")
+        cut = tuple(int(index) for index in answer["gradients"].get("cut", ()))
+        gradients = Gradients(values, cut)
+    elif gradients is not None:
+        gradients = str(gradients)
+    return checker.Outcome(
+        result=decode(answer.get("result")),
+        changed=tuple(str(name) for name in answer.get("changed", ())),
+        complaint=None if complaint is None else str(complaint),
+        untouched=answer.get("untouched") is True,
+        shared=tuple(str(name) for name in answer.get("shared", ())),
+        gradients=gradients,
+    )
 
 
 def grade_folder(
@@ -132,252 +313,44 @@ def grade_folder(
     jobs: int = 1,
     finished: Callable[[Grade], None] = lambda grade: None,
 ) -> tuple[list[Grade], list[str]]:
-    """Grade all notebooks under ``folder``; return their rows and the keys of the columns."""
-    notebooks = find_notebooks(folder)
-    keys = expected_keys(notebooks)
+    """Grade all notebooks under ``folder``; return their rows and the keys of the columns.
 
-    def grade(path: Path) -> Grade:
-        row = grade_notebook(path, keys, timeout=timeout, memory=memory)
-        row.notebook = path.relative_to(folder).as_posix()
-        finished(row)
-        return row
+    An interruption (Ctrl-C) ends the notebooks that run, and leaves out those that did not begin.
+    """
+    paths = find_notebooks(folder)
+    stop = threading.Event()
+    with tempfile.TemporaryDirectory(prefix="dlcourse-grade-") as scratch:
+        with ThreadPoolExecutor(jobs) as pool:
+            targets = [Path(scratch, f"{index}.json") for index in range(len(paths))]
+            read = list(pool.map(lambda a: _try_to_read(*a, memory), zip(paths, targets)))
+            keys = expected_keys(found for found in read if isinstance(found, Notebook))
 
-    with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(grade, notebooks)), keys
+            def grade(path: Path, found: Notebook | str) -> Grade:
+                name = path.relative_to(folder).as_posix()
+                if isinstance(found, str):
+                    row = _spoiled(name, keys, found)
+                else:
+                    row = _grade(name, found, keys, timeout, memory, stop)
+                finished(row)
+                return row
 
-
-def _spoil(grade: Grade, keys: Sequence[str], reason: str) -> Grade:
-    grade.results.update(dict.fromkeys(keys, ERROR))
-    grade.remarks.insert(0, reason)
-    return grade
-
-
-def _judge(exercise: Exercise | Prediction, child: _Child) -> checker.Verdict:
-    reply = child.ask({"key": exercise.key})
-    if isinstance(exercise, Prediction):
-        return checker.examine(exercise, decode(reply.get("value")))
-    if reply.get("missing"):
-        return checker.Verdict(checker.NOT_ATTEMPTED)
-    if reply.get("problem"):
-        return checker.Verdict(checker.FAILED, str(reply["problem"]))
-
-    def call(inputs: Mapping[str, Any]) -> checker.Outcome:
-        answer = child.ask({"key": exercise.key, "inputs": encode(dict(inputs))})
-        complaint = answer.get("complaint")
-        return checker.Outcome(
-            result=decode(answer.get("result")),
-            changed=tuple(str(name) for name in answer.get("changed", ())),
-            complaint=None if complaint is None else str(complaint),
-            untouched=answer.get("untouched") is True,
-        )
-
-    seeds = [secrets.randbelow(2**32) for _ in range(CASES)]
-    return checker.examine_calls(exercise, call, seeds)
+            running = [pool.submit(grade, *pair) for pair in zip(paths, read)]
+            return _collect(running, stop), keys
 
 
-class _Child:
-    """The process of one notebook, its limits, and the pipes to it."""
-
-    def __init__(self, path: Path, scratch: Path, timeout: float, memory: float) -> None:
-        self._path, self._scratch = path, scratch
-        self._timeout, self._memory = timeout, memory
-        self._deadline = time.monotonic() + timeout
-        self._mark = uuid.uuid4().hex
-        self._verdict: str | None = None
-        self._over = threading.Event()
-        self._buffer = bytearray()
-
-    def __enter__(self) -> _Child:
-        their_requests, self._requests = os.pipe()
-        self._replies, their_replies = os.pipe()
-        command = [
-            sys.executable, "-m", "dlcourse.teach.grade_child",
-            str(self._path), str(their_requests), str(their_replies),
-        ]  # fmt: skip
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=self._scratch,
-            env=self._environment(),
-            pass_fds=(their_requests, their_replies),
-            start_new_session=True,
-        )
-        os.close(their_requests)
-        os.close(their_replies)
-        self._watcher = threading.Thread(target=self._watch, daemon=True)
-        self._watcher.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._over.set()
-        self._watcher.join()
-        self._kill()
-        os.close(self._requests)
-        os.close(self._replies)
-
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Send a request and wait for its reply. Raises Ended."""
-        data = memoryview((json.dumps(request) + "\n").encode())
-        os.set_blocking(self._requests, False)
-        while data:
-            self._wait(self._requests, selectors.EVENT_WRITE)
-            try:
-                data = data[os.write(self._requests, data) :]
-            except BrokenPipeError:
-                raise Ended(self._how_it_ended()) from None
-            except BlockingIOError:
-                continue
-        return self.receive()
-
-    def receive(self) -> dict[str, Any]:
-        """Wait for one line of the child. Raises Ended."""
-        end = self._buffer.find(b"\n")
-        while end < 0:
-            self._wait(self._replies, selectors.EVENT_READ)
-            part = os.read(self._replies, 2**20)
-            if not part:
-                raise Ended(self._how_it_ended())
-            searched = len(self._buffer)
-            self._buffer += part
-            if len(self._buffer) > REPLY_LIMIT:
-                raise Ended(f"an answer was larger than {REPLY_LIMIT // 2**20} MB")
-            end = self._buffer.find(b"\n", searched)
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        try:
-            reply = json.loads(line)
-        except ValueError:
-            raise Ended("the notebook wrote into the grader's channel") from None
-        if not isinstance(reply, dict):
-            raise Ended("the notebook wrote into the grader's channel")
-        return reply
-
-    def _wait(self, fd: int, event: int) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(fd, event)
-            while not selector.select(POLL_SECONDS):
-                if self._verdict:
-                    raise Ended(self._verdict)
-
-    def _how_it_ended(self) -> str:
-        if self._verdict:
-            return self._verdict
-        try:
-            code = self._process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            return "the notebook closed the grader's channel"
-        if code < 0:
-            return f"the notebook's process died ({signal.Signals(-code).name})"
-        return f"the notebook ended its process (exit code {code})"
-
-    def _environment(self) -> dict[str, str]:
-        scratch = str(self._scratch)
-        return {
-            **os.environ,
-            _MARK: self._mark,
-            "DLCOURSE_STATIC": "1",
-            "DLCOURSE_PROGRESS": os.path.join(scratch, "progress.json"),
-            "IPYTHONDIR": os.path.join(scratch, ".ipython"),
-            "MPLBACKEND": "Agg",
-            "TMPDIR": scratch,
-        }
-
-    def _watch(self) -> None:
-        """End the process when it breaks a limit, until the grader has what it wants."""
-        while not self._over.wait(POLL_SECONDS):
-            found = self._broken_limit()
-            if found:
-                self._verdict = found
-                self._kill()
-                return
-
-    def _broken_limit(self) -> str | None:
-        if time.monotonic() > self._deadline:
-            return f"time limit of {self._timeout:g} s"
-        processes = self._tree()
-        if len(processes) > PROCESS_LIMIT:
-            return f"more than {PROCESS_LIMIT} processes"
-        limit = self._memory * 2**20
-        if _memory(processes, "memory_info", "rss") <= limit:
-            return None
-        # Forked processes share memory, which the resident size counts for each of them.
-        if _memory(processes, "memory_full_info", "pss") <= limit:
-            return None
-        return f"memory limit of {self._memory:g} MB"
-
-    def _tree(self) -> list[Any]:
-        import psutil
-
-        try:
-            parent = psutil.Process(self._process.pid)
-            return [parent, *parent.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
-
-    def _kill(self) -> None:
-        """End the process, its descendants, its group, and what left both but has our mark."""
-        import psutil
-
-        for _ in range(10):
-            try:
-                os.killpg(self._process.pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                pass
-            left = [*self._tree(), *_marked(self._mark)]
-            for process in left:
-                try:
-                    process.kill()
-                except psutil.Error:
-                    continue
-            if self._process.poll() is not None and not left:
-                return
-            psutil.wait_procs(left, timeout=0.2)
+def _try_to_read(path: Path, target: Path, memory: float) -> Notebook | str:
+    try:
+        return read_notebook(path, target, memory)
+    except Unreadable as error:
+        return str(error)
 
 
-def _memory(processes: Sequence[Any], method: str, measure: str) -> int:
-    """Bytes that the processes use together; their unique memory where there is no such measure."""
-    import psutil
-
-    used = 0
-    for process in processes:
-        try:
-            found = getattr(process, method)()
-        except psutil.Error:  # it has ended in the meantime
-            continue
-        used += getattr(found, measure, None) or getattr(found, "uss", 0)
-    return used
-
-
-def _marked(mark: str) -> list[Any]:
-    """The processes that inherited our mark, also those that have left their parent."""
-    import psutil
-
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and process.environ().get(_MARK) == mark:
-                found.append(process)
-        except (psutil.Error, OSError):
-            continue
-    return [process for process in found if process.status() != "zombie"]
-
-
-def write_csv(grades: Sequence[Grade], keys: Sequence[str], target: Path) -> None:
-    """Write one row a notebook: passed, each exercise's result, and the reasons."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["notebook", "passed", "of", *keys, "remarks"])
-    for grade in grades:
-        reasons = [f"{key}: {reason}" for key, reason in grade.reasons.items()]
-        remarks = "; ".join([*grade.remarks, *reasons])
-        results = [grade.results.get(key, ERROR) for key in keys]
-        writer.writerow([_cell(grade.notebook), grade.passed, len(keys), *results, _cell(remarks)])
-    write_atomic(target, text.getvalue())
-
-
-def _cell(text: str) -> str:
-    """Text that a spreadsheet takes as text, also when a learner begins it with ``=``."""
-    text = "".join(c if c.isprintable() else " " for c in text)[:2000]
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+def _collect(running: Sequence[Future], stop: threading.Event) -> list[Grade]:
+    """The rows, in order; after an interruption of those that had begun."""
+    try:
+        wait(running)
+    except KeyboardInterrupt:
+        stop.set()
+        for future in running:
+            future.cancel()
+    return [future.result() for future in running if not future.cancelled()]

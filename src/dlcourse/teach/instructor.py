@@ -1,6 +1,7 @@
 """The instructor's edition: notebooks with solutions and timing notes, and slides.
 
-Both are made from the chapter's source. Outputs on slides are those of the last ``dlcourse run``.
+Both are made from the chapter's source, with the outputs of the last ``dlcourse run``. What an
+instructor changed in an earlier edition is kept beside the new one (``dlcourse.files``).
 A cell becomes part of the slides by its tag: ``slide`` and ``subslide`` begin a new one,
 ``fragment`` adds to it at the next key press, ``notes`` is for the speaker, ``skip`` is left out;
 an untagged cell continues the slide before it. The tags are also written as Jupyter's own
@@ -11,43 +12,64 @@ deck of our own, since the one of nbconvert loads its scripts from the network.
 from __future__ import annotations
 
 import copy
+import functools
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from dlcourse.build.exercise_cells import solution_markdown
 from dlcourse.exercises.registry import find_exercise
-from dlcourse.files import write_atomic, write_if_changed
+from dlcourse.files import kept_note, replace_own
 
 SLIDE_TAGS = ("slide", "subslide", "fragment", "notes", "skip")
 MATHJAX = "mathjax.js"
 
 
-def build(root: Path, sources: Sequence[Path], out: Path) -> list[Path]:
+def build(
+    root: Path,
+    sources: Sequence[Path],
+    out: Path,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[Path]:
     """Write the instructor's notebook of each source below ``out``, and slides if it has any.
 
-    ``sources`` are paths relative to ``root``. Returns the files that were written.
+    ``sources`` are paths relative to ``root``. ``tell`` gets a line for each thing that is begun or
+    done. Returns the files that were written.
     """
     from dlcourse.build.results import read_summary
     from dlcourse.build.learner import learner_notebook
     from dlcourse.build.sources import notebook_text
 
-    summary, written = read_summary(root), []
-    for source in sources:
+    written: list[Path] = []
+
+    def write(path: Path, text: str, what: str) -> None:
+        kept = replace_own(path, text)
+        written.append(path)
+        tell(f"  {what}: {path}")
+        if kept:
+            tell(f"  {kept_note(path, kept)}")
+
+    summary = read_summary(root)
+    for number, source in enumerate(sources, start=1):
+        tell(f"{number} of {len(sources)}: {source.as_posix()}")
         plain = learner_notebook(root / source, root)
         outputs = executed_outputs(root, source)
+        if not outputs:
+            tell("  no outputs: `dlcourse run` has not executed it")
         target = (out / source.relative_to("chapters")).with_suffix(".ipynb")
-        edition = instructor_notebook(plain, timing_note(summary.get(source.as_posix())))
-        write_atomic(target, notebook_text(edition))
-        written.append(target)
+        note = timing_note(summary.get(source.as_posix()))
+        write(target, notebook_text(instructor_notebook(plain, note, outputs)), "notebook")
         deck = slides(plain, outputs)
-        if deck:
-            page = target.with_suffix(".slides.html")
-            has_mathjax = _write_mathjax(page.with_name(MATHJAX))
-            write_atomic(page, slides_html(deck, target.stem, has_mathjax))
-            written.append(page)
+        if not deck:
+            tell("  no slides, since no cell is tagged `slide`")
+            continue
+        page = target.with_suffix(".slides.html")
+        mathjax = mathjax_source()
+        if mathjax:
+            replace_own(page.with_name(MATHJAX), mathjax)
+        write(page, slides_html(deck, target.stem, bool(mathjax)), f"{len(deck)} slides")
     return written
 
 
@@ -65,8 +87,13 @@ def timing_note(entry: dict[str, Any] | None) -> str:
     )
 
 
-def instructor_notebook(plain: Any, note: str) -> Any:
-    """A copy of the learner's notebook with a note after its title and the solutions in place."""
+def instructor_notebook(
+    plain: Any, note: str, outputs: Mapping[str, list[Any]] | None = None
+) -> Any:
+    """A copy of the learner's notebook with a note after its title and the solutions in place.
+
+    ``outputs`` are those of its code cells, by their source.
+    """
     from nbformat.v4 import new_markdown_cell
 
     edition = copy.deepcopy(plain)
@@ -75,6 +102,8 @@ def instructor_notebook(plain: Any, note: str) -> Any:
     for index, cell in enumerate(plain.cells):
         cell = copy.deepcopy(cell)
         _mark_slide(cell)
+        if cell.cell_type == "code":
+            cell.outputs = copy.deepcopy((outputs or {}).get(cell.source, []))
         edition.cells.append(cell)
         if not noted and cell.cell_type == "markdown":
             edition.cells.append(new_markdown_cell(note, id="instructor-note"))
@@ -156,27 +185,31 @@ def _part(role: str, cell: Any) -> str:
 
 
 def _render(cell: Any) -> str:
-    from nbconvert import HTMLExporter
     from nbformat.v4 import new_notebook
 
-    exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True)
+    exporter = _exporter()
     hidden = {"hide-input", "remove-input", "hide-cell"} & set(cell.metadata.get("tags", []))
     exporter.exclude_input = bool(hidden)
     body, _ = exporter.from_notebook_node(new_notebook(cells=[cell]))
     return body
 
 
-def _write_mathjax(target: Path) -> bool:
-    """Put MathJax (one file, with its glyphs) beside the slides, from the wheel of the book."""
+@functools.cache
+def _exporter() -> Any:
+    """One for all cells: each would compile its templates again, a fifth of a second."""
+    from nbconvert import HTMLExporter
+
+    return HTMLExporter(template_name="basic", exclude_input_prompt=True)
+
+
+def mathjax_source() -> str | None:
+    """MathJax in one file, with its glyphs, from the wheel of the book; None without it."""
     try:
         files = metadata.files("sphinx-mathjax-offline") or []
     except metadata.PackageNotFoundError:
-        return False
-    for file in files:
-        if file.name == "tex-svg.js":
-            write_if_changed(target, file.read_text(encoding="utf8"))
-            return True
-    return False
+        return None
+    found = (file for file in files if file.name == "tex-svg.js")
+    return next((file.read_text(encoding="utf8") for file in found), None)
 
 
 _PAGE = """\
@@ -190,7 +223,9 @@ body { font: 1.5rem/1.4 system-ui, sans-serif; margin: 0; }
 .js .slide, .js .fragment, .notes { display: none; }
 .js .slide.now, .js .fragment.seen { display: block; }
 .speaker .notes { display: block; border-left: 4px solid; padding-left: 1rem; }
-pre { font-size: 1.1rem; white-space: pre-wrap; } img, svg { max-width: 100%; }
+.slide > div { font-size: calc(1.5rem * var(--size, 1)); }
+pre { font-size: calc(1.1rem * var(--size, 1)); white-space: pre-wrap; }
+img, .slide svg { max-width: 100%; max-height: 80vh; }
 a.anchor-link { display: none; }
 #where { position: fixed; right: 1rem; bottom: 0.5rem; font-size: 1rem; }
 @media print {
@@ -221,12 +256,23 @@ function show(index, whole) {
   document.getElementById("where").textContent = (now + 1) + " / " + all.length;
   history.replaceState(null, "", "#" + (now + 1));
   window.scrollTo(0, 0);
+  fit();
 }
+// A slide that is taller than the window is shown smaller, down to where it can still be read.
+function fit() {
+  var slide = all[now], sizes = [1, 0.9, 0.8, 0.7, 0.6, 0.5];
+  for (var i = 0; i < sizes.length; i++) {
+    slide.style.setProperty("--size", sizes[i]);
+    if (slide.scrollHeight <= window.innerHeight + 1) break;
+  }
+}
+window.addEventListener("resize", fit);
+window.addEventListener("load", fit);
 document.addEventListener("keydown", function (event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (["ArrowRight", "PageDown", " "].includes(event.key)) {
     var next = all[now].querySelector(".fragment:not(.seen)");
-    if (next) next.classList.add("seen"); else if (now < all.length - 1) show(now + 1);
+    if (next) { next.classList.add("seen"); fit(); } else if (now < all.length - 1) show(now + 1);
   } else if (["ArrowLeft", "PageUp"].includes(event.key)) {
     if (now > 0) show(now - 1, true);
   } else if (event.key === "Home") show(0);

@@ -1,1 +1,1 @@
-"""Exercises and quiz of section 119.1c, one small file each."""
+"""Exercises and quiz of section 119.1b, one small file each."""

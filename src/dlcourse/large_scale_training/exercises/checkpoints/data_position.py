@@ -34,6 +34,22 @@ def cases(rng):
     }
 
 
+def edges():
+    """The first step and the ends of an epoch; one rank; batches that read all, or one each."""
+    usual = {"rank": 1, "ranks": 2, "step": 3, "batch": 6, "examples": 27, "seed": 5}
+    return {
+        "the first step": {**usual, "step": 0},
+        "rank 0": {**usual, "rank": 0},
+        "the first step of an epoch": {**usual, "step": 8},
+        "the last step of an epoch": {**usual, "step": 7},
+        "one rank": {**usual, "rank": 0, "ranks": 1},
+        "an epoch of one step": {**usual, "batch": 20},
+        "nothing is left over": {**usual, "examples": 24, "step": 9},
+        "one example a rank": {**usual, "batch": 2},
+        "seed 0": {**usual, "seed": 0},
+    }
+
+
 def listing(rank, ranks, step, batch, examples, seed):
     """The document's resumed run: the position is neither saved nor asked for."""
     return rows_of_rank(rank, ranks, 0, batch, examples, seed)
@@ -76,13 +92,14 @@ reads the $r$-th of equal contiguous parts of the batch.
     imports="import numpy as np",
     reference=rows_of_rank,
     cases=cases,
+    edges=edges,
     discussion=r"""
 This is a data position that needs no state: the step is enough, and `load_checkpoint` returns it.
 Concatenate the ranks' rows for `ranks` = 2 and 4: they are the same batch. A sampler that cuts the
 *data* between the ranks first has other batches for each number of ranks.
 """,
     hints=[
-        "How many whole batches are in an epoch? Then `divmod(step, ...)` gives epoch and position.",
+        "How many whole batches has an epoch? Then `divmod(step, ...)` gives epoch and position.",
         "Find the batch first, without looking at rank and ranks; divide it at the end.",
         "`np.array_split(rows, ranks)[rank]`.",
     ],

@@ -1,4 +1,4 @@
-"""119.1a: the quiz on training infrastructure."""
+"""119.1a: the quiz on distributed training."""
 
 from dlcourse.exercises import Choice, Question, Quiz
 
@@ -54,39 +54,44 @@ QUIZ = Quiz(
             ],
         ),
         Question(
-            "killed",
-            "A rank is killed while a checkpoint is saved beside the previous one. What is loaded "
-            "afterwards?",
+            "unequal",
+            "Rank 0 has 10 examples of a batch and rank 1 has 30. Each takes the gradient of its "
+            "mean loss, and data parallelism averages the two. What comes out?",
             [
                 Choice(
-                    "The previous one, or the new one if it was complete: never a mixture.",
-                    "The name of the version that counts is replaced in one act, after all data "
-                    "are on the disk.",
+                    "The gradient of the mean over all 40.",
+                    "It would, if both had 20. Here each rank counts half, however much it has.",
+                ),
+                Choice(
+                    "A mean in which an example of rank 0 counts three times as much.",
+                    "1/20 against 1/60. Weight each rank by its share of the examples, or cut the "
+                    "batch into equal parts.",
                     right=True,
                 ),
                 Choice(
-                    "The new one, as far as it was written.",
-                    "Then some tensors would be of another step than the others.",
-                ),
-                Choice(
-                    "Nothing: the run begins again.",
-                    "That is what happens when the new one is written over the old one.",
+                    "The gradient of the sum over all 40.",
+                    "Means of means are means still: nothing was multiplied by a count.",
                 ),
             ],
         ),
         Question(
-            "checkpoint",
-            "A checkpoint holds the plain state dicts of model and Adam. It is loaded into fresh "
-            "ones through `dcp.load`. What comes back?",
+            "stage-three",
+            "What does ZeRO's stage 3 save beyond stage 2, and what does it cost?",
             [
-                Choice("Both.", "The fresh Adam has no state yet, and so no place to load into."),
                 Choice(
-                    "The model only.",
-                    "`get_state_dict` makes the optimizer's state first, and `set_state_dict` "
-                    "puts it back.",
+                    "It shards the weights; each block is gathered before it is used.",
+                    "Twice in a step, forward and backward: half as much traffic again as plain "
+                    "data parallelism.",
                     right=True,
                 ),
-                Choice("Neither.", "The model's tensors are there to be filled."),
+                Choice(
+                    "It shards the optimizer's state; each step ends in a gather.",
+                    "That is stage 1, and the largest part of the saving with Adam.",
+                ),
+                Choice(
+                    "It shards the activations; they are computed twice.",
+                    "No stage does. Recomputation saves activations, with or without ZeRO.",
+                ),
             ],
         ),
     ],

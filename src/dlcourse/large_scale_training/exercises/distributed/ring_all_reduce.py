@@ -23,6 +23,18 @@ def cases(rng):
     }
 
 
+def edges():
+    """Nothing to send, nobody to send to, no latency."""
+    usual = {"size": 8_000_000, "ranks": 4, "bandwidth": 1e10, "latency": 1e-5}
+    return {
+        "one rank": {**usual, "ranks": 1},
+        "two ranks": {**usual, "ranks": 2},
+        "a tensor of no bytes": {**usual, "size": 0},
+        "no latency": {**usual, "latency": 0.0},
+        "pieces that are no whole bytes": {**usual, "size": 10, "ranks": 7},
+    }
+
+
 def listing(size, ranks, bandwidth, latency):
     """The document's world size: 8 nodes of 8, whatever was launched."""
     return ring_all_reduce_seconds(size, 64, bandwidth, latency)
@@ -57,6 +69,7 @@ becomes of the two terms?)
 """,
     reference=ring_all_reduce_seconds,
     cases=cases,
+    edges=edges,
     rtol=1e-9,
     atol=0.0,
     discussion=r"""

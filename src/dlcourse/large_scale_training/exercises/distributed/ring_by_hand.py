@@ -6,7 +6,7 @@ from dlcourse.exercises import Exercise, Mistake
 
 
 def ring_reduce_scatter(pieces):
-    """Return what each rank's buffer holds after a reduce-scatter in a ring.
+    """Return what each rank's buffer holds after a reduce-scatter in a ring, a new array.
 
     pieces: (ranks, ranks, n); pieces[r, c] is piece c of rank r's tensor.
     Leave it as it is.
@@ -25,6 +25,16 @@ def cases(rng):
     """Three to six ranks with pieces of one to four numbers."""
     ranks = int(rng.integers(3, 7))
     return {"pieces": rng.standard_normal((ranks, ranks, int(rng.integers(1, 5))))}
+
+
+def edges():
+    """One rank, which is done at once; two; and pieces of one number."""
+    numbers = np.random.default_rng(0)
+    return {
+        "one rank": {"pieces": numbers.standard_normal((1, 1, 3))},
+        "two ranks": {"pieces": numbers.standard_normal((2, 2, 3))},
+        "pieces of one number": {"pieces": numbers.standard_normal((5, 5, 1))},
+    }
 
 
 def _ring(pieces, steps, piece, target, add=True):
@@ -48,7 +58,7 @@ def one_message_too_many(pieces):
 
 
 def one_message_too_few(pieces):
-    return _ring(pieces, len(pieces) - 2, lambda r, k: r - k, 1)
+    return _ring(pieces, max(0, len(pieces) - 2), lambda r, k: r - k, 1)
 
 
 def always_the_same_piece(pieces):
@@ -73,13 +83,16 @@ EXERCISE = Exercise(
     difficulty="extend",
     statement=r"""
 Build the first half of an all-reduce from nothing but messages to the next rank. Each of $N$ ranks
-has its tensor in $N$ pieces. In round $k = 0, \dots, N-2$ every rank $r$ sends piece $r - k$ to rank
-$r + 1$ (both modulo $N$), which adds it to its own; all send at the same time. Return all buffers
-as they are at the end, partial sums included. Which piece of rank $r$ is finished?
+has its tensor in $N$ pieces. In round $k = 0, \dots, N-2$ every rank $r$ sends piece $r - k$ to
+rank $r + 1$ (both modulo $N$), which adds it to its own; all send at the same time. Return all
+buffers as they are at the end, partial sums included, in a new array. Which piece of rank $r$ is
+finished?
 """,
     imports="import numpy as np",
     reference=ring_reduce_scatter,
     cases=cases,
+    edges=edges,
+    returns_new=True,
     discussion=r"""
 Rank $r$ ends with the finished sum of piece $r + 1$: it is what FSDP keeps of the gradients. An
 all-gather, the same rounds with copying in place of adding, completes the all-reduce. No rank has

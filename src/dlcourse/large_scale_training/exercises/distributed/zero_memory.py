@@ -4,7 +4,7 @@ from dlcourse.exercises import Exercise, Mistake
 
 
 def zero_bytes(parameters, ranks, stage):
-    """Return the bytes of weights, gradients and Adam's state on one rank.
+    """Return the bytes of the weights, of the gradients and of Adam's state on one rank.
 
     parameters: their number. ranks: processes that share.
     stage: 0 (nothing is sharded) to 3.
@@ -18,7 +18,7 @@ def zero_bytes(parameters, ranks, stage):
         gradients /= ranks
     if stage >= 3:
         weights /= ranks
-    return weights + gradients + optimizer
+    return weights, gradients, optimizer
 
 
 def cases(rng):
@@ -30,6 +30,20 @@ def cases(rng):
     }
 
 
+def edges():
+    """Each stage, with numbers that do not divide; and a rank that shares with nobody."""
+    stages = {
+        f"stage {stage}, nothing divides": {"parameters": 7_000_003, "ranks": 6, "stage": stage}
+        for stage in range(4)
+    }
+    return {**stages, "one rank": {"parameters": 1_000_000, "ranks": 1, "stage": 3}}
+
+
+def _held(parameters, ranks, bytes_each, sharded):
+    held = zip(bytes_each, sharded, strict=True)
+    return tuple(n * parameters / (ranks if s else 1) for n, s in held)
+
+
 def listing(parameters, ranks, stage):
     """The document's FSDP at its peak: one unit, so that all weights are gathered at once."""
     return zero_bytes(parameters, ranks, min(stage, 2))
@@ -39,18 +53,28 @@ def stages_off_by_one(parameters, ranks, stage):
     return zero_bytes(parameters, ranks, stage - 1)
 
 
+def two_and_three_swapped(parameters, ranks, stage):
+    return _held(parameters, ranks, (2, 2, 12), (stage >= 2, stage >= 3, stage >= 1))
+
+
 def no_master_weights(parameters, ranks, stage):
-    return zero_bytes(parameters, ranks, stage) - 4 * parameters / (ranks if stage >= 1 else 1)
+    return _held(parameters, ranks, (2, 2, 8), (stage >= 3, stage >= 2, stage >= 1))
 
 
 def all_sharded(parameters, ranks, stage):
-    return 16 * parameters / (ranks if stage else 1)
+    return _held(parameters, ranks, (2, 2, 12), (stage >= 1,) * 3)
+
+
+def one_part_alone(parameters, ranks, stage):
+    return _held(parameters, ranks, (2, 2, 12), (stage == 3, stage == 2, stage == 1))
 
 
 def full_precision(parameters, ranks, stage):
-    shared = [stage < 3, stage < 2, stage < 1]
-    sizes = [4, 4, 8]
-    return sum(n * parameters / (1 if s else ranks) for n, s in zip(sizes, shared, strict=True))
+    return _held(parameters, ranks, (4, 4, 8), (stage >= 3, stage >= 2, stage >= 1))
+
+
+def sum_alone(parameters, ranks, stage):
+    return sum(zero_bytes(parameters, ranks, stage))
 
 
 EXERCISE = Exercise(
@@ -61,16 +85,18 @@ EXERCISE = Exercise(
 Training with Adam in mixed precision keeps, for each of $\Psi$ parameters, 2 bytes of weight and 2
 of gradient (16 bits), and 12 of optimizer state: a 32-bit copy of the weight and two 32-bit
 moments. ZeRO (Rajbhandari et al., 2020) shards over $N$ ranks the optimizer state (stage 1), the
-gradients too (stage 2), the weights too (stage 3). How many bytes does one rank hold? (Activations
-do not count here.)
+gradients too (stage 2), the weights too (stage 3). How many bytes of each does one rank hold?
+(Activations do not count here. A part of a byte may stand, or be rounded.)
 """,
     reference=zero_bytes,
     cases=cases,
+    edges=edges,
+    returns=("weights", "gradients", "optimizer"),
     rtol=1e-9,
-    atol=0.0,
+    atol=1.0,  # whole bytes are as good
     hints=[
         "Write down the three parts, then decide for each from which stage on it is divided by N.",
-        "Stage 0 is 16 bytes a parameter, stage 3 is 16/N.",
+        "Stage 0 is 16 bytes a parameter in all, stage 3 is 16/N.",
     ],
     mistakes={
         "listing": Mistake(
@@ -81,6 +107,19 @@ do not count here.)
         "stages_off_by_one": Mistake(
             answer=stages_off_by_one,
             hint="the stages are shifted by one: stage 1 already shards the optimizer state.",
+        ),
+        "two_and_three_swapped": Mistake(
+            answer=two_and_three_swapped,
+            hint="stages 2 and 3 are swapped. Their sum is the same at stages 0, 1 and 3, but "
+            "stage 2 shards the gradients, and only stage 3 the weights.",
+        ),
+        "one_part_alone": Mistake(
+            answer=one_part_alone,
+            hint="each stage shards one part alone. Stage 2 shards what stage 1 does, and more.",
+        ),
+        "sum_alone": Mistake(
+            answer=sum_alone,
+            hint="the three parts are summed. Return them one by one: errors can cancel in a sum.",
         ),
         "no_master_weights": Mistake(
             answer=no_master_weights,

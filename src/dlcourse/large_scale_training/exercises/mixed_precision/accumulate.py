@@ -1,5 +1,7 @@
 """119.1c: gradient accumulation over micro-batches of different sizes."""
 
+import numpy as np
+
 from dlcourse.exercises import Exercise, Mistake
 
 
@@ -10,7 +12,7 @@ def accumulated_gradient(old, grads, counts):
     grads: list of arrays like it, one a micro-batch: the gradient of its mean loss.
     counts: tokens in each micro-batch.
     """
-    total = 0 * old  # zero_grad
+    total = np.zeros_like(old)  # zero_grad
     for gradient, count in zip(grads, counts):
         total = total + gradient * count / sum(counts)
     return total
@@ -22,6 +24,21 @@ def cases(rng):
     counts = [int(n) for n in rng.choice(range(1, 61), size=k, replace=False)]
     grads = [rng.standard_normal(width) for _ in range(k)]
     return {"old": rng.standard_normal(width), "grads": grads, "counts": counts}
+
+
+def edges():
+    """Equal sizes, one micro-batch, sizes far apart, and an old gradient that had overflowed."""
+    old, g1 = np.array([1.0, -2.0]), np.array([0.5, 3.0])
+    g2, g3 = np.array([-1.0, 4.0]), np.array([2.0, 0.0])
+    return {
+        "equal sizes": {"old": old, "grads": [g1, g2], "counts": [7, 7]},
+        "a size that comes twice": {"old": old, "grads": [g1, g2, g3], "counts": [5, 9, 5]},
+        "one micro-batch": {"old": old, "grads": [g1], "counts": [12]},
+        "sizes far apart": {"old": old, "grads": [g1, g2], "counts": [1, 1000]},
+        "an old gradient that overflowed": {
+            "old": np.array([np.inf, np.nan]), "grads": [g1, g2], "counts": [3, 4]
+        },
+    }  # fmt: skip
 
 
 def listing(old, grads, counts):
@@ -61,8 +78,10 @@ micro-batches of $n_i$ tokens, and $n_i$ differs, as texts do. For each you are 
 gradient of the *mean* loss over its $n_i$ tokens. Return the gradient of the mean loss over all
 $n$ tokens: what one pass with the whole batch would have put into `.grad`.
 """,
+    imports="import numpy as np",
     reference=accumulated_gradient,
     cases=cases,
+    edges=edges,
     rtol=1e-9,
     atol=1e-12,
     discussion=r"""

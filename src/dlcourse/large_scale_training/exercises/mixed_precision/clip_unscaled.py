@@ -13,18 +13,33 @@ def unscale_and_clip(grads, scale, max_norm):
     """
     grads = [g / scale for g in grads]
     norm = torch.sqrt(sum((g**2).sum() for g in grads))
-    factor = min(1.0, max_norm / float(norm))
+    factor = max_norm / float(norm) if norm > max_norm else 1.0  # no division by a norm of 0
     return [g * factor for g in grads], float(norm)
 
 
 def cases(rng):
-    """Two to four tensors; the true norm is now above, now below the bound."""
+    """Two to four tensors; the true norm, 1 to 9, is now above, now below the bound."""
     count = int(rng.integers(2, 5))
     shapes = [tuple(int(n) for n in rng.integers(1, 5, size=2)) for _ in range(count)]
-    scale = float(2 ** rng.integers(4, 17))
-    grads = [scale * torch.from_numpy(rng.standard_normal(shape)) for shape in shapes]
-    norm = float(torch.cat([g.flatten() for g in grads]).norm()) / scale
-    return {"grads": grads, "scale": scale, "max_norm": norm * float(rng.uniform(0.3, 1.8))}
+    scale, norm = float(2 ** rng.integers(4, 17)), float(rng.uniform(1, 9))
+    grads = [torch.from_numpy(rng.standard_normal(shape)) for shape in shapes]
+    longer = scale * norm / _norm(grads)
+    bound = norm * float(rng.uniform(0.3, 1.8))
+    return {"grads": [g * longer for g in grads], "scale": scale, "max_norm": bound}
+
+
+def edges():
+    """No gradient at all, a norm that is just the bound, one tensor, a scale of 1."""
+    g = torch.tensor([3.0, -4.0], dtype=torch.float64)  # of norm 5
+    none, square = torch.zeros(2, dtype=torch.float64), torch.ones(2, 2, dtype=torch.float64)
+    return {
+        "all gradients are zero": {"grads": [none, none], "scale": 1024.0, "max_norm": 1.0},
+        "the norm is the bound": {"grads": [g * 16], "scale": 16.0, "max_norm": 5.0},
+        "far below the bound": {"grads": [g, square], "scale": 1.0, "max_norm": 100.0},
+        "one tensor": {"grads": [g * 4], "scale": 4.0, "max_norm": 1.0},
+        "one tensor is zero": {"grads": [g * 4, none], "scale": 4.0, "max_norm": 1.0},
+        "a scale below 1": {"grads": [g / 4, square / 4], "scale": 0.25, "max_norm": 2.0},
+    }
 
 
 def _norm(grads):
@@ -34,7 +49,7 @@ def _norm(grads):
 def listing(grads, scale, max_norm):
     """Clip without `unscale_`, as whoever adds clipping to the document's loop does."""
     norm = _norm(grads)
-    factor = min(1.0, max_norm / norm)
+    factor = max_norm / norm if norm > max_norm else 1.0
     return [g * factor / scale for g in grads], norm
 
 
@@ -45,12 +60,13 @@ def still_scaled(grads, scale, max_norm):
 
 def each_by_itself(grads, scale, max_norm):
     grads = [g / scale for g in grads]
-    return [g * min(1.0, max_norm / _norm([g])) for g in grads], _norm(grads)
+    factors = [min(1.0, max_norm / (_norm([g]) or 1.0)) for g in grads]
+    return [g * factor for g, factor in zip(grads, factors, strict=True)], _norm(grads)
 
 
 def always_rescaled(grads, scale, max_norm):
     grads = [g / scale for g in grads]
-    return [g * max_norm / _norm(grads) for g in grads], _norm(grads)
+    return [g * max_norm / (_norm(grads) or 1.0) for g in grads], _norm(grads)
 
 
 def by_value(grads, scale, max_norm):
@@ -75,11 +91,16 @@ $$
 \hat g = g \cdot \min\!\left(1, \frac{c}{\lVert g \rVert}\right).
 $$
 
-Return the list of clipped gradients, no longer scaled, and $\lVert g \rVert$ as a `float`.
+Return the list of clipped gradients, no longer scaled, and $\lVert g \rVert$ as a `float`. All
+gradients may be 0. (PyTorch's own clipping adds $10^{-6}$ to the norm before it divides; here
+either is right.)
 """,
     imports="import torch",
     reference=unscale_and_clip,
     cases=cases,
+    edges=edges,
+    rtol=1e-5,
+    atol=1e-8,
     returns=("clipped", "norm"),
     hints=[
         "Divide first, then measure: this is why GradScaler has `unscale_`.",

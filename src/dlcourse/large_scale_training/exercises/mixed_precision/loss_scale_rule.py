@@ -31,6 +31,25 @@ def cases(rng):
     return {"overflows": overflows, "scale": scale, "growth_interval": interval}
 
 
+def edges():
+    """No steps, none that is good or all of them, growth at every step, scales below 1."""
+    good, bad = False, True
+    return {
+        "no steps": {"overflows": [], "scale": 64.0, "growth_interval": 3},
+        "every step overflows": {"overflows": [bad] * 9, "scale": 16.0, "growth_interval": 3},
+        "no step overflows": {"overflows": [good] * 7, "scale": 16.0, "growth_interval": 3},
+        "growth at every good step": {
+            "overflows": [good, bad, good, good], "scale": 8.0, "growth_interval": 1
+        },
+        "an overflow just after a doubling": {
+            "overflows": [good, good, bad, good, good], "scale": 8.0, "growth_interval": 2
+        },
+        "one step short of growing": {
+            "overflows": [good, good], "scale": 8.0, "growth_interval": 3
+        },
+    }  # fmt: skip
+
+
 def listing(overflows, scale, growth_interval):
     """The document's step does not say that it was skipped: whoever counts, counts calls."""
     return run_scaler(overflows, scale, growth_interval)[0], len(overflows)
@@ -69,6 +88,7 @@ optimizer made: the number that a schedule should know.
 """,
     reference=run_scaler,
     cases=cases,
+    edges=edges,
     returns=("scale", "updates"),
     discussion=r"""
 The scale climbs until something overflows, loses a factor of two, and climbs again: it stays within

@@ -38,6 +38,22 @@ def cases(rng):
     }
 
 
+def edges():
+    """Zeros in gradient and momentum; none or all of the coordinates agree; one; a matrix."""
+    p = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
+    g = torch.tensor([0.3, -0.1, 0.0, 0.0], dtype=torch.float64)
+    m = torch.tensor([0.2, 0.4, 0.5, 0.0], dtype=torch.float64)
+    rest = {"lr": 0.01, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.5}
+    return {
+        "zeros in gradient and momentum": {"p": p, "g": g, "m": m, **rest},
+        "no coordinate agrees": {"p": p, "g": p, "m": -20 * p, **rest},
+        "all coordinates agree": {"p": p, "g": p, "m": p, **rest},
+        "no gradient at all": {"p": p, "g": torch.zeros_like(p), "m": m, **rest},
+        "one coordinate": {"p": p[:1], "g": g[:1], "m": m[:1], **rest},
+        "a matrix": {"p": p.view(2, 2), "g": g.flip(0).view(2, 2), "m": m.view(2, 2), **rest},
+    }
+
+
 def _step(p, g, m, lr, beta1, beta2, weight_decay, masked):
     direction = torch.sign(beta1 * m + (1 - beta1) * g)
     p_new = p - lr * (masked(direction) + weight_decay * p)
@@ -108,6 +124,7 @@ step, then try it in the experiment above.
     imports="import torch",
     reference=cautious_lion_step,
     cases=cases,
+    edges=edges,
     returns=("p_new", "m_new"),
     hints=[
         "Begin with your step of Lion; only the direction changes.",
@@ -136,7 +153,8 @@ step, then try it in the experiment above.
         ),
         "divided_by_zero": Mistake(
             answer=divided_by_zero,
-            hint="you divide by the mean of the mask, which is 0 if no coordinate agrees: bound it.",
+            hint="you divide by the mean of the mask, which is 0 if no coordinate agrees: bound "
+            "it.",
         ),
         "decay_masked": Mistake(
             answer=decay_masked,

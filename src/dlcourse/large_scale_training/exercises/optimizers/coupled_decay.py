@@ -27,6 +27,18 @@ def cases(rng):
     return {"p": p, "g": g, "lr": float(10 ** rng.uniform(-3, -1)), "weight_decay": weight_decay}
 
 
+def edges():
+    """Zeros in weights and gradients, a decay of 0, and one that just cancels the gradient."""
+    p = torch.tensor([2.0, -1.0, 0.0, 0.0, 4.0], dtype=torch.float64)
+    g = torch.tensor([0.0, 0.0, 0.0, -0.5, -2.0], dtype=torch.float64)
+    return {
+        "zeros": {"p": p, "g": g, "lr": 0.01, "weight_decay": 0.1},
+        "no decay": {"p": p, "g": g, "lr": 0.01, "weight_decay": 0.0},
+        "the decay cancels the gradient": {"p": p, "g": g, "lr": 0.01, "weight_decay": 0.5},
+        "one weight": {"p": p[:1], "g": g[4:], "lr": 0.1, "weight_decay": 0.3},
+    }
+
+
 def listing(p, g, lr, weight_decay):
     """Both steps as the document's listing takes them: decay in the gradient."""
     pull = -lr * torch.sign(g + weight_decay * p) + lr * torch.sign(g)
@@ -78,6 +90,7 @@ they depend on how large a weight is?
     imports="import torch",
     reference=decay_pull,
     cases=cases,
+    edges=edges,
     returns=("coupled", "decoupled"),
     discussion=r"""
 The coupled part is $0$ unless the decay turns the sign of the gradient (or there is no gradient);

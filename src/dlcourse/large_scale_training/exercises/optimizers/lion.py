@@ -6,7 +6,7 @@ from dlcourse.exercises import Exercise, Mistake
 
 
 def lion_step(p, g, m, lr, beta1, beta2, weight_decay):
-    """Return the parameters and the momentum after one step of Lion.
+    """Return the parameters and the momentum after one step of Lion, two new tensors.
 
     p, g, m: parameters, gradient and momentum, tensors of one shape;
     leave them as they are.
@@ -35,6 +35,22 @@ def cases(rng):
     }
 
 
+def edges():
+    """Where the direction is 0, and a single number; no rate, no decay, the first step."""
+    p = torch.tensor([1.0, -2.0, 0.0], dtype=torch.float64)
+    g = torch.tensor([0.0, 0.5, 0.0], dtype=torch.float64)
+    m = torch.tensor([0.0, -0.5, 0.3], dtype=torch.float64)
+    usual = {"p": p, "g": g, "m": m, "lr": 0.01, "beta1": 0.5, "beta2": 0.99, "weight_decay": 0.3}
+    return {
+        "the direction is 0": usual,
+        "no gradient and no momentum": {**usual, "g": 0 * g, "m": 0 * m},
+        "the first step": {**usual, "m": 0 * m, "g": p},
+        "no decay": {**usual, "weight_decay": 0.0},
+        "a rate of 0": {**usual, "lr": 0.0},
+        "a single number": {**usual, "p": p[1], "g": g[1], "m": m[2]},
+    }
+
+
 def listing(p, g, m, lr, beta1, beta2, weight_decay):
     """The document's step: decay in the gradient, one beta for both."""
     g = g + weight_decay * p
@@ -59,6 +75,12 @@ def momentum_first(p, g, m, lr, beta1, beta2, weight_decay):
 
 def no_sign(p, g, m, lr, beta1, beta2, weight_decay):
     direction = beta1 * m + (1 - beta1) * g
+    return p - lr * (direction + weight_decay * p), beta2 * m + (1 - beta2) * g
+
+
+def zero_has_a_sign(p, g, m, lr, beta1, beta2, weight_decay):
+    c = beta1 * m + (1 - beta1) * g
+    direction = torch.where(c >= 0, 1.0, -1.0).to(p.dtype)
     return p - lr * (direction + weight_decay * p), beta2 * m + (1 - beta2) * g
 
 
@@ -90,11 +112,14 @@ m_t &= \beta_2 m_{t-1} + (1-\beta_2)\, g_t .
 \end{aligned}
 $$
 
-Your function returns two new tensors, $\theta_t$ and $m_t$, and leaves its arguments as they are.
+The sign of 0 is 0. Your function returns two new tensors, $\theta_t$ and $m_t$, and leaves its
+arguments as they are.
 """,
     imports="import torch",
     reference=lion_step,
     cases=cases,
+    edges=edges,
+    returns_new=True,
     returns=("p_new", "m_new"),
     hints=[
         "Three lines are enough, one for each equation. Compute all of them from the old `m`.",
@@ -126,6 +151,11 @@ Your function returns two new tensors, $\theta_t$ and $m_t$, and leaves its argu
         "no_sign": Mistake(
             answer=no_sign,
             hint="the sign is missing: in Lion each coordinate moves by the same amount.",
+        ),
+        "zero_has_a_sign": Mistake(
+            answer=zero_has_a_sign,
+            hint="the sign of 0 is taken for 1 or -1. It is 0: a weight without gradient and "
+            "momentum stays where it is. `torch.sign` knows.",
         ),
         "decay_without_rate": Mistake(
             answer=decay_without_rate,

@@ -31,6 +31,19 @@ def cases(rng):
     return {"zs": zs, "lrs": warmup if rng.random() < 0.5 else varied}
 
 
+def edges():
+    """One step, one number, equal rates, and rates that differ by orders of magnitude."""
+    zs = torch.tensor([[1.0, 2.0], [3.0, -1.0], [0.0, 5.0]], dtype=torch.float64)
+    rates = torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64)
+    return {
+        "one step": {"zs": zs[:1], "lrs": rates[:1]},
+        "points of one number": {"zs": zs[:, :1], "lrs": rates},
+        "equal rates": {"zs": zs, "lrs": torch.full_like(rates, 0.3)},
+        "rates that fall": {"zs": zs, "lrs": rates.flip(0)},
+        "a tiny first rate": {"zs": zs, "lrs": rates**8},
+    }
+
+
 def listing(zs, lrs):
     """The document's `y`: a moving average whose weights are swapped."""
     x, xs = zs[0].clone(), []
@@ -91,6 +104,7 @@ matter?)
     imports="import torch",
     reference=schedule_free_average,
     cases=cases,
+    edges=edges,
     hints=[
         "Keep a running sum of the squared rates, and add the rate of this step before dividing.",
         "At the first step c is 1, so whatever x was before has the weight 0.",

@@ -29,6 +29,22 @@ def cases(rng):
     return {"step": step, "warmup": warmup, "total": total, "floor": float(rng.uniform(0.05, 0.4))}
 
 
+def edges():
+    """No warm-up, nothing but warm-up, the steps where one case meets the next, floors 0 and 1."""
+    usual = {"step": 40, "warmup": 10, "total": 60, "floor": 0.1}
+    return {
+        "no warm-up, first step": {**usual, "step": 0, "warmup": 0},
+        "no warm-up, later": {**usual, "warmup": 0},
+        "the first step": {**usual, "step": 0},
+        "the end of the warm-up": {**usual, "step": 10},
+        "the end": {**usual, "step": 60},
+        "long after the end": {**usual, "step": 1000},
+        "a warm-up to the end": {**usual, "step": 60, "warmup": 60},
+        "a floor of 0": {**usual, "floor": 0.0},
+        "a floor of 1": {**usual, "floor": 1.0},
+    }
+
+
 def listing(step, warmup, total, floor):
     """The document's multiplier: a maximum for a floor, and a cosine that rises again."""
     if step < warmup:
@@ -86,6 +102,7 @@ A warm-up of 0 steps must work too.
     imports="import math",
     reference=cosine_with_floor,
     cases=cases,
+    edges=edges,
     hints=[
         "Three cases, in the order of the formula; the first that applies returns.",
         "With `step < warmup` a warm-up of 0 never divides.",

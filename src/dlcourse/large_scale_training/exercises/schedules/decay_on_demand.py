@@ -12,7 +12,7 @@ def rates_with_decay(base_lr, num_warmup_steps, stop_step, decay_steps, min_lr):
     min_lr: a rate, which is reached at the last of the steps.
     """
     steps = np.arange(stop_step + decay_steps + 1)
-    stable = base_lr * np.minimum(1.0, steps / num_warmup_steps)
+    stable = base_lr * np.where(steps < num_warmup_steps, steps / max(1, num_warmup_steps), 1.0)
     top = stable[stop_step]  # the rate that has been reached, not the base rate
     progress = np.clip((steps - stop_step) / decay_steps, 0.0, 1.0)
     decay = min_lr + (top - min_lr) * (1 - np.sqrt(progress))
@@ -35,10 +35,25 @@ def cases(rng):
     }
 
 
+def edges():
+    """No warm-up; asked at once, at the end of the warm-up, in its middle; a decay of one step."""
+    usual = {
+        "base_lr": 0.1, "num_warmup_steps": 8, "stop_step": 12, "decay_steps": 5, "min_lr": 0.001
+    }  # fmt: skip
+    return {
+        "no warm-up": {**usual, "num_warmup_steps": 0},
+        "no warm-up, asked at once": {**usual, "num_warmup_steps": 0, "stop_step": 0},
+        "asked at the end of the warm-up": {**usual, "stop_step": 8},
+        "asked in the warm-up": {**usual, "stop_step": 4},
+        "a decay of one step": {**usual, "decay_steps": 1},
+        "a floor of 0": {**usual, "min_lr": 0.0},
+    }
+
+
 def _decay(base_lr, num_warmup_steps, stop_step, decay_steps, fall):
     """Rates whose decay is ``fall(top, progress)``."""
     steps = np.arange(stop_step + decay_steps + 1)
-    stable = base_lr * np.minimum(1.0, steps / num_warmup_steps)
+    stable = base_lr * np.where(steps < num_warmup_steps, steps / max(1, num_warmup_steps), 1.0)
     progress = np.clip((steps - stop_step) / decay_steps, 0.0, 1.0)
     return np.where(steps < stop_step, stable, fall(stable[stop_step], progress))
 
@@ -99,11 +114,13 @@ $$
 $$
 
 where $\eta_s$ is the rate that the run has at step $s$. It may be asked for in the middle of the
-warm-up: the rate must not jump then. Compute all rates, from step 0 to step $s + D$.
+warm-up: the rate must not jump then. $W$ may be 0, $D$ is at least 1. Compute all rates, from step
+0 to step $s + D$.
 """,
     imports="import numpy as np",
     reference=rates_with_decay,
     cases=cases,
+    edges=edges,
     discussion=r"""
 In a training loop this is `MultiplierLR` with a multiplier of your own; as long as nobody has
 asked, no number in it depends on the end.

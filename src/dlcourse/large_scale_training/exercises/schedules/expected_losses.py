@@ -34,6 +34,20 @@ def cases(rng):
     }
 
 
+def edges():
+    """No steps or one; rates of 0; no noise; a weight that begins where the loss is least."""
+    usual = {"rates": np.array([0.5, 0.2, 0.1]), "curvature": 1.5, "noise": 0.7, "start": 2.0}
+    return {
+        "no steps": {**usual, "rates": np.array([])},
+        "one step": {**usual, "rates": np.array([0.3])},
+        "rates of 0": {**usual, "rates": np.zeros(4)},
+        "no noise": {**usual, "noise": 0.0},
+        "a start at the minimum": {**usual, "start": 0.0},
+        "a start below 0": {**usual, "start": -3.0},
+        "steps that overshoot": {**usual, "rates": np.array([1.2, 0.9, 1.0])},
+    }
+
+
 def _losses(rates, curvature, start, square_after):
     squares = [start**2]
     for rate in rates:
@@ -43,7 +57,7 @@ def _losses(rates, curvature, start, square_after):
 
 def listing_order(rates, curvature, noise, start):
     """The schedule is stepped before the optimizer, as the listing's counter is."""
-    return expected_losses(np.append(rates[1:], rates[-1]), curvature, noise, start)
+    return expected_losses(np.append(rates[1:], rates[-1:]), curvature, noise, start)
 
 
 def no_noise(rates, curvature, noise, start):
@@ -101,10 +115,11 @@ $k = 0, \dots, T$: exactly, without drawing a single random number.
     imports="import numpy as np",
     reference=expected_losses,
     cases=cases,
+    edges=edges,
     discussion=r"""
 Square the update and take the mean: the mixed term is zero, so that
 $\mathbb{E}[w_{k+1}^2] = (1-\eta_k h)^2\,\mathbb{E}[w_k^2] + \eta_k^2\sigma^2$. The first part
-forgets the start, the second adds noise. A schedule is a way to spend on the one, then on the other.
+forgets the start, the second adds noise. A schedule spends first on the one, then on the other.
 """,
     hints=[
         "Follow the mean square of the weight, and turn it into a loss at the end.",

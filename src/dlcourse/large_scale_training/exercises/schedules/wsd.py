@@ -10,11 +10,13 @@ def wsd_shape(step, warmup, total, decay):
 
     step: updates already made. warmup, decay: steps of the first and last phase, out of total.
     """
+    if step >= total:
+        return 0.0
     if step < warmup:
         return step / warmup
     if step < total - decay:
         return 1.0
-    progress = min(1.0, (step - (total - decay)) / decay)
+    progress = (step - (total - decay)) / decay
     return 1 - math.sqrt(progress)
 
 
@@ -22,29 +24,46 @@ def cases(rng):
     """A step of one of the three phases, or past the end."""
     warmup, stable, decay = (int(n) for n in rng.integers(5, 30, size=3))
     total = warmup + stable + decay
-    edges = [0, warmup, total - decay, total, 2 * total]
+    bounds = [0, warmup, total - decay, total, 2 * total]
     phase = int(rng.choice(4, p=[0.2, 0.2, 0.3, 0.3]))
-    step = int(rng.integers(edges[phase] + 1, edges[phase + 1]))
+    step = int(rng.integers(bounds[phase] + 1, bounds[phase + 1]))
     return {"step": step, "warmup": warmup, "total": total, "decay": decay}
+
+
+def edges():
+    """Phases of no steps, and the steps where one phase meets the next."""
+    usual = {"step": 50, "warmup": 10, "total": 100, "decay": 20}
+    return {
+        "the first step": {**usual, "step": 0},
+        "no warm-up": {**usual, "step": 0, "warmup": 0},
+        "the end of the warm-up": {**usual, "step": 10},
+        "no stable phase": {**usual, "step": 10, "decay": 90},
+        "the decay begins": {**usual, "step": 80},
+        "the last step": {**usual, "step": 99},
+        "the end": {**usual, "step": 100},
+        "long after the end": {**usual, "step": 1000},
+        "no decay": {**usual, "step": 99, "decay": 0},
+        "no decay, at the end": {**usual, "step": 100, "decay": 0},
+    }
 
 
 def listing(step, warmup, total, decay):
     """The document's WarmupScheduler: a cosine from the end of the warm-up."""
     if step <= warmup:
-        return step / warmup
+        return step / max(1, warmup)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
 def linear_decay(step, warmup, total, decay):
     if step < total - decay:
         return wsd_shape(step, warmup, total, decay)
-    return max(0.0, (total - step) / decay)
+    return max(0.0, (total - step) / max(1, decay))
 
 
 def below_zero(step, warmup, total, decay):
     if step < total - decay:
         return wsd_shape(step, warmup, total, decay)
-    return 1 - math.sqrt((step - (total - decay)) / decay)
+    return 1 - math.sqrt((step - (total - decay)) / max(1, decay))
 
 
 def decay_from_the_start(step, warmup, total, decay):
@@ -56,7 +75,7 @@ def decay_from_the_start(step, warmup, total, decay):
 def root_of_the_rest(step, warmup, total, decay):
     if step < total - decay:
         return wsd_shape(step, warmup, total, decay)
-    return math.sqrt(max(0.0, (total - step) / decay))
+    return math.sqrt(max(0.0, (total - step) / max(1, decay)))
 
 
 EXERCISE = Exercise(
@@ -66,15 +85,17 @@ EXERCISE = Exercise(
     statement=r"""
 A run whose length is not known in advance keeps its full rate and decays only at the end. Write the
 multiplier with a warm-up of $W$ steps, a stable phase at 1, and over the last $D$ of $T$ steps the
-decay $1 - \sqrt{p}$, where $p$ goes from 0 to 1 (Hägele et al., 2024). Past the end it is 0.
+decay $1 - \sqrt{p}$, where $p$ goes from 0 to 1 (Hägele et al., 2024). From
+step $T$ on it is 0. A warm-up or a decay of 0 steps must work too.
 """,
     imports="import math",
     reference=wsd_shape,
     cases=cases,
+    edges=edges,
     hints=[
         "The decay begins at step T - D. Before it, T must not matter at all.",
         "p counts the steps since the decay began, divided by D.",
-        "Bound p by 1, so that the rate stays at 0 past the end.",
+        "Ask first whether the end is past: then nothing is divided by D = 0 either.",
     ],
     mistakes={
         "listing": Mistake(

@@ -27,8 +27,17 @@ def cases(rng):
     return {"z1": z1 * float(rng.uniform(0.5, 3.0)), "z2": z2}
 
 
-def _squared(u):
-    return torch.cdist(u, u).square()
+def edges():
+    """The smallest batch, equal views, opposite ones, and lengths far apart."""
+    z1 = torch.tensor([[1.0, 2.0, 0.5], [-1.0, 0.3, 2.0], [0.2, -2.0, 1.0]], dtype=torch.float64)
+    z2 = torch.tensor([[1.5, 1.0, 0.0], [-2.0, 0.3, 1.0], [0.2, -1.0, 2.0]], dtype=torch.float64)
+    lengths = torch.tensor([[100.0], [0.01], [1.0]], dtype=torch.float64)
+    return {
+        "two images": {"z1": z1[:2], "z2": z2[:2]},
+        "equal views": {"z1": z1, "z2": z1.clone()},
+        "opposite views": {"z1": z1, "z2": -2 * z1},
+        "lengths far apart": {"z1": z1 * lengths, "z2": z2},
+    }
 
 
 def listing_same_view(z1, z2):
@@ -78,11 +87,14 @@ $$
 \text{uniformity} = \log \frac{2}{B(B-1)} \sum_{i<j} \exp\bigl(-2 \lVert u_i - u_j \rVert^2\bigr) .
 $$
 
-Your function returns both, in this order; uniformity is of the first views.
+Your function returns both, in this order; uniformity is of the first views. Gradients must flow
+back from both: they can be trained with.
 """,
     imports="import torch\nimport torch.nn.functional as F",
     reference=align_and_spread,
     cases=cases,
+    edges=edges,
+    differentiable=("z1", "z2"),
     returns=("alignment", "uniformity"),
     hints=[
         "Normalise both batches first.",

@@ -36,6 +36,21 @@ def cases(rng):
     }
 
 
+def edges():
+    """One image, two; equal views; lengths far apart; the smallest temperature."""
+    z1 = torch.tensor([[1.0, 2.0, 0.5], [-1.0, 0.3, 2.0], [0.2, -2.0, 1.0]], dtype=torch.float64)
+    z2 = torch.tensor([[1.5, 1.0, 0.0], [-2.0, 0.3, 1.0], [0.2, -1.0, 2.0]], dtype=torch.float64)
+    lengths = torch.tensor([[100.0], [0.01], [1.0]], dtype=torch.float64)
+    return {
+        "one image": {"z1": z1[:1], "z2": z2[:1], "temperature": 0.5},
+        "two images": {"z1": z1[:2], "z2": z2[:2], "temperature": 0.5},
+        "equal views": {"z1": z1, "z2": z1.clone(), "temperature": 0.2},
+        "lengths far apart": {"z1": z1 * lengths, "z2": z2, "temperature": 0.2},
+        "a temperature of 1": {"z1": z1, "z2": z2, "temperature": 1.0},
+        "the smallest temperature": {"z1": z1, "z2": z2, "temperature": 0.0001},
+    }
+
+
 def _similarities(z1, z2):
     z = F.normalize(torch.cat([z1, z2]), dim=1)
     n = len(z)
@@ -104,11 +119,14 @@ $$
   -\log \frac{\exp(u_i^\top u_{p(i)} / \tau)}{\sum_{k \ne i} \exp(u_i^\top u_k / \tau)} .
 $$
 
-Your function returns a scalar tensor. It must be right for temperatures down to 0.0001 too.
+Your function returns a scalar tensor, from which gradients flow back to both batches. It must be
+right for temperatures down to 0.0001 too.
 """,
     imports="import torch\nimport torch.nn.functional as F",
     reference=contrastive_loss,
     cases=cases,
+    edges=edges,
+    differentiable=("z1", "z2"),
     hints=[
         "Stack both batches, normalise, and one matrix product gives all similarities.",
         "Put -inf on the diagonal before the softmax: exp(-inf) is 0.",

@@ -38,6 +38,24 @@ def cases(rng):
     }
 
 
+def edges():
+    """One class, one pair, only pairs; labels of any size; the smallest temperature."""
+    z = torch.tensor(
+        [[1.0, 2.0], [-1.0, 0.3], [0.2, -2.0], [1.5, 0.5], [-0.7, -0.6]], dtype=torch.float64
+    )
+
+    def case(labels, temperature=0.5):
+        return {"z": z, "labels": torch.tensor(labels), "temperature": temperature}
+
+    return {
+        "all of one class": case([4, 4, 4, 4, 4]),
+        "one pair alone": case([0, 1, 2, 1, 3]),
+        "classes of two": case([0, 1, 0, 1, 2]),
+        "labels that are no row numbers": case([1000, -3, 1000, -3, -3]),
+        "the smallest temperature": case([0, 0, 1, 1, 0], 0.0001),
+    }
+
+
 def _parts(z, labels, temperature):
     u = F.normalize(z, dim=1)
     itself = torch.eye(len(z), dtype=torch.bool)
@@ -108,11 +126,14 @@ $$
   \log \frac{\exp(u_i^\top u_p/\tau)}{\sum_{k \ne i} \exp(u_i^\top u_k/\tau)} .
 $$
 
-Your function returns a scalar tensor, and must be right for temperatures down to 0.0001.
+Your function returns a scalar tensor, from which gradients flow back to `z`, and must be right for
+temperatures down to 0.0001.
 """,
     imports="import torch\nimport torch.nn.functional as F",
     reference=supervised_contrast,
     cases=cases,
+    edges=edges,
+    differentiable=("z",),
     hints=[
         "`labels[:, None] == labels[None]` tells for all pairs whether they are of one class.",
         "The denominator is NT-Xent's: all other images, partners among them.",

@@ -39,6 +39,28 @@ def cases(rng):
     }
 
 
+def edges():
+    """Two views alone, one global view, three; a single prototype; one image."""
+    numbers = torch.arange(60, dtype=torch.float64)
+    scores = (numbers * 2.7).sin().view(5, 3, 4) * 3  # five views, three images, four prototypes
+    rest = {"center": scores[0, 0] / 2, "student_temp": 0.15, "teacher_temp": 0.4}
+    teacher = scores.flip(2) / 2
+    return {
+        "two views alone": {"student": scores[:2], "teacher": teacher[:2], **rest},
+        "one global view": {"student": scores[:3], "teacher": teacher[:1], **rest},
+        "three global views": {"student": scores, "teacher": teacher[:3], **rest},
+        "one image": {"student": scores[:, :1], "teacher": teacher[:2, :1], **rest},
+        "one prototype": {
+            "student": scores[..., :1], "teacher": teacher[:2, :, :1], **rest,
+            "center": rest["center"][:1],
+        },
+        "scores far apart": {"student": scores * 300, "teacher": teacher[:2], **rest},
+        "equal temperatures": {
+            "student": scores, "teacher": teacher[:2], **rest, "teacher_temp": 0.15
+        },
+    }  # fmt: skip
+
+
 def _pairs(p, log_q, different=True):
     return torch.stack(
         [
@@ -103,11 +125,14 @@ P_s = \operatorname{softmax}\!\Bigl(\frac{g_s}{\tau_s}\Bigr), \qquad
 $$
 
 `student` holds all views, `teacher` the global ones; view number $i$ of the teacher is view number
-$i$ of the student. Some scores are far apart, and the result must still be finite.
+$i$ of the student. There may be one global view, or several. Some scores are far apart, and the
+result must still be finite. Gradients must flow back to the student's scores.
 """,
     imports="import torch",
     reference=dino_loss,
     cases=cases,
+    edges=edges,
+    differentiable=("student",),
     hints=[
         "Two loops over views, or one product of all pairs; leave out the pairs with t = s.",
         "The centre belongs to the teacher alone. So does the smaller temperature in practice, "

@@ -22,6 +22,21 @@ def cases(rng):
     return {"x": torch.from_numpy(rng.standard_normal(shape) * rng.uniform(0.5, 3, (shape[0], 1)))}
 
 
+def edges():
+    """Two features, opposite ones, two that are very near, lengths far apart."""
+    x = torch.tensor(
+        [[1.0, 2.0, 0.5], [-1.0, 0.3, 2.0], [0.2, -2.0, 1.0], [2.0, 0.1, -1.0]],
+        dtype=torch.float64,
+    )
+    lengths = torch.tensor([[100.0], [0.01], [1.0], [7.0]], dtype=torch.float64)
+    return {
+        "two features": {"x": x[:2]},
+        "opposite features": {"x": torch.stack([x[0], -3 * x[0], x[1]])},
+        "two that are very near": {"x": torch.cat([x, 2 * x[:1] + 0.001 * x[1:2]])},
+        "lengths far apart": {"x": x * lengths},
+    }
+
+
 def listing(x):
     """Nothing spreads the features in the document's listing."""
     return x.sum() * 0
@@ -65,12 +80,14 @@ $$
 \mathcal L_{\text{KoLeo}} = -\frac1B \sum_{i=1}^{B} \log \min_{j \ne i} \lVert x_i - x_j \rVert .
 $$
 
-Write it. Then think about why the logarithm matters: what would the term do to two features that
-are nearly equal, with and without it?
+Write it, so that gradients flow back to the features. Then think about why the logarithm matters:
+what would the term do to two features that are nearly equal, with and without it?
 """,
     imports="import torch",
     reference=koleo,
     cases=cases,
+    edges=edges,
+    differentiable=("x",),
     rtol=1e-5,
     hints=[
         "torch.cdist(x, x) gives all distances. The diagonal must not win the minimum.",

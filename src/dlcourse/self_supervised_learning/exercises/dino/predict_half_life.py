@@ -3,7 +3,7 @@
 from dlcourse.exercises import Mistake, Prediction
 
 
-def half_life(momentum=0.9995):
+def updates_until_half_is_left(momentum=0.9995):
     """Count the updates until the teacher holds less than half of what it was."""
     share, steps = 1.0, 0
     while share > 0.5:
@@ -22,7 +22,7 @@ $m = 0.996$, DINO's start, less than half of its present weights is left after 1
 The schedule then lets $m$ grow. After how many updates is less than half left when $m = 0.9995$?
 Write your prediction down before you run anything; within 3 % counts as right.
 """,
-    experiment=half_life,
+    experiment=updates_until_half_is_left,
     rtol=0.03,
     discussion=r"""
 After $n$ updates the share $m^n$ is left, so $n > \ln 2/(-\ln m) \approx 0.693/(1-m)$: an eighth of

@@ -29,6 +29,25 @@ def cases(rng):
     }
 
 
+def edges():
+    """One round, one image, one prototype, and scores where exp overflows or underflows."""
+    logits = torch.tensor(
+        [[0.1, 0.9, -0.4], [-0.8, 0.2, 0.6], [0.7, -0.1, 0.0], [0.3, 0.3, -0.9]],
+        dtype=torch.float64,
+    )
+    rest = {"temperature": 0.2, "iterations": 3}
+    return {
+        "one round": {"logits": logits, "temperature": 0.2, "iterations": 1},
+        "many rounds": {"logits": logits, "temperature": 0.2, "iterations": 30},
+        "one image": {"logits": logits[:1], **rest},
+        "one prototype": {"logits": logits[:, :1], **rest},
+        "as many images as prototypes": {"logits": logits[:3], **rest},
+        "scores around 1,000": {"logits": logits + 1000, **rest},
+        "scores around -1,000": {"logits": logits - 1000, **rest},
+        "a temperature of 1": {"logits": logits, "temperature": 1.0, "iterations": 2},
+    }
+
+
 def listing(logits, temperature, iterations):
     """The document has no Sinkhorn-Knopp: a softmax."""
     return torch.softmax(logits / temperature, dim=1)
@@ -80,12 +99,13 @@ Turn the teacher's scores for a batch, (B, K), into soft assignments that use al
 Start from $Q = \exp(\text{logits}/\tau)$. In each iteration divide every *column* by its sum (each
 prototype gets the same amount), then every *row* by its sum (each image gives one unit).
 
-The scores may lie around 1,000, where $\exp$ overflows. A constant added to *all* of them changes
-nothing.
+The scores may lie around 1,000, where $\exp$ overflows, or around −1,000, where it is 0. A constant
+added to *all* of them changes nothing.
 """,
     imports="import torch",
     reference=sinkhorn,
     cases=cases,
+    edges=edges,
     hints=[
         "Two lines in a loop: q / q.sum(0, keepdim=True), then q / q.sum(1, keepdim=True).",
         "Subtract the largest of all scores before the exponential.",

@@ -29,6 +29,23 @@ def cases(rng):
     }
 
 
+def edges():
+    """Nothing hidden, one patch visible, one image, orders that are those of the image."""
+    numbers = (torch.arange(24, dtype=torch.float64) * 1.3).sin()
+    order = torch.tensor([[2, 0, 3, 1], [1, 3, 0, 2]])
+    usual = {"visible": numbers.view(2, 4, 3)[:, :2], "mask_token": numbers[5:8],
+             "ids_restore": order}
+    return {
+        "nothing is hidden": {**usual, "visible": numbers.view(2, 4, 3)},
+        "one patch is visible": {**usual, "visible": usual["visible"][:, :1]},
+        "one image": {**usual, "visible": usual["visible"][:1], "ids_restore": order[:1]},
+        "the order of the image": {**usual, "ids_restore": order.sort(1).values},
+        "tokens of one number": {
+            **usual, "visible": usual["visible"][..., :1], "mask_token": numbers[:1]
+        },
+    }  # fmt: skip
+
+
 def listing(visible, mask_token, ids_restore):
     """The document's order has no batch axis: the first image's serves for all."""
     return fill_in(visible, mask_token, ids_restore[:1].expand(len(visible), -1))
@@ -64,11 +81,13 @@ sequence of length $N$ in the order of the image: the token of a patch where it 
 mask token where it was hidden.
 
 In the shuffled order the visible patches come first. `ids_restore[b, i]` is the place of patch $i$
-of image $b$ in that order.
+of image $b$ in that order. Gradients must flow back to the tokens and the mask token.
 """,
     imports="import torch",
     reference=fill_in,
     cases=cases,
+    edges=edges,
+    differentiable=("visible", "mask_token"),
     hints=[
         "First make the shuffled sequence of length N: what stands behind the visible tokens?",
         "`mask_token.expand(b, n - k, d)` repeats it without copying; `torch.cat` along dimension "

@@ -33,6 +33,28 @@ def cases(rng):
     }
 
 
+def edges():
+    """One hidden patch, all hidden, a patch of one colour, patches of two numbers, one image."""
+    numbers = torch.arange(2 * 4 * 3, dtype=torch.float64)
+    patches, prediction = (numbers * 1.7).sin().view(2, 4, 3), numbers.cos().view(2, 4, 3)
+    mask = torch.tensor([[1.0, 0, 1, 1], [0, 0, 1, 0]], dtype=torch.float64)
+    flat = patches.clone()
+    flat[0, 0], flat[1, 2] = 0.7, 0.0
+    usual = {"prediction": prediction, "patches": patches, "mask": mask, "eps": 1e-6}
+    return {
+        "one hidden patch": {**usual, "mask": 0 * mask + torch.eye(2, 4).double() * mask},
+        "everything is hidden": {**usual, "mask": 0 * mask + 1},
+        "patches of one colour": {**usual, "patches": flat},
+        "patches of two numbers": {
+            **usual, "prediction": prediction[..., :2], "patches": patches[..., :2]
+        },
+        "one image": {
+            **usual, "prediction": prediction[:1], "patches": patches[:1], "mask": mask[:1]
+        },
+        "a large eps": {**usual, "eps": 0.5},
+    }  # fmt: skip
+
+
 def _loss(prediction, target, mask):
     return ((prediction - target).square().mean(2) * mask).sum() / mask.sum()
 
@@ -86,11 +108,13 @@ L = \frac{1}{|M|} \sum_{i \in M} \frac{1}{P}
 $$
 
 where $M$ are the hidden patches of *all* images together. In the cases, images may hide different
-numbers.
+numbers. Gradients must flow back to the prediction.
 """,
     imports="import torch",
     reference=normalised_loss,
     cases=cases,
+    edges=edges,
+    differentiable=("prediction",),
     hints=[
         "Normalise first, over the last axis, and keep it (`keepdim=True`) so that shapes fit.",
         "Take the mean over the numbers of a patch, then count hidden patches only.",

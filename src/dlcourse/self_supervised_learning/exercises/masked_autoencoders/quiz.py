@@ -66,7 +66,9 @@ QUIZ = Quiz(
             "Run A has normalised targets and a loss of 0.58, run B pixels and a loss of 0.02. "
             "Which learned better features?",
             [
-                Choice("B: its loss is lower.", "The units differ: a patch's variance, and pixels."),
+                Choice(
+                    "B: its loss is lower.", "The units differ: a patch's variance, and pixels."
+                ),
                 Choice(
                     "A: normalised targets are always better.",
                     "They are for some questions; for a colour they may be worse.",

@@ -5,7 +5,7 @@ import torch
 from dlcourse.exercises import Exercise, Mistake
 
 
-def random_masking(x, noise, keep):
+def keep_least_noise(x, noise, keep):
     """Return the visible patches, the mask (1 = hidden) and ids_restore.
 
     x: patches (B, N, D); noise: numbers (B, N);
@@ -29,6 +29,22 @@ def cases(rng):
     }
 
 
+def edges():
+    """All patches stay, or one; one image; patches of one number; noise that is sorted already."""
+    numbers = (torch.arange(24, dtype=torch.float64) * 1.3).sin()
+    noise = torch.tensor([[0.4, 0.1, 0.9, 0.2], [0.3, 0.8, 0.0, 0.6]], dtype=torch.float64)
+    usual = {"x": numbers.view(2, 4, 3), "noise": noise, "keep": 2}
+    return {
+        "half stay": usual,
+        "all stay": {**usual, "keep": 4},
+        "one stays": {**usual, "keep": 1},
+        "one image": {**usual, "x": usual["x"][:1], "noise": noise[:1]},
+        "patches of one number": {**usual, "x": usual["x"][..., :1]},
+        "noise that is sorted": {**usual, "noise": noise.sort(1).values},
+        "noise that is sorted backwards": {**usual, "noise": -noise.sort(1).values},
+    }
+
+
 def _from_order(x, order, keep):
     restore = order.argsort(dim=1)
     visible = x.gather(1, order[:, :keep, None].expand(-1, -1, x.shape[2]))
@@ -41,19 +57,19 @@ def listing(x, noise, keep):
 
 
 def not_inverted(x, noise, keep):
-    visible, mask, _ = random_masking(x, noise, keep)
+    visible, mask, _ = keep_least_noise(x, noise, keep)
     return visible, mask, noise.argsort(dim=1)
 
 
 def mask_in_shuffled_order(x, noise, keep):
-    visible, mask, restore = random_masking(x, noise, keep)
+    visible, mask, restore = keep_least_noise(x, noise, keep)
     mask = torch.ones_like(mask)
     mask[:, :keep] = 0
     return visible, mask, restore
 
 
 def mask_turned_round(x, noise, keep):
-    visible, mask, restore = random_masking(x, noise, keep)
+    visible, mask, restore = keep_least_noise(x, noise, keep)
     return visible, 1 - mask, restore
 
 
@@ -62,7 +78,7 @@ def most_noise(x, noise, keep):
 
 
 def visible_in_original_order(x, noise, keep):
-    _, mask, restore = random_masking(x, noise, keep)
+    _, mask, restore = keep_least_noise(x, noise, keep)
     ids_keep = noise.argsort(dim=1)[:, :keep].sort(dim=1).values
     return x.gather(1, ids_keep[:, :, None].expand(-1, -1, x.shape[2])), mask, restore
 
@@ -78,13 +94,19 @@ Write the masking. Each patch of each image has been given a random number. In e
 Return three tensors:
 
 - `visible` $(B, \text{keep}, D)$, the visible patches, in the order of their noise;
-- `mask` $(B, N)$, a float, in the original order: 1 where a patch is hidden, 0 where it is visible;
+- `mask` $(B, N)$, floats of any size, in the original order: 1 where a patch is hidden, 0 where it
+  is visible;
 - `ids_restore` $(B, N)$: the place of each patch in the order of the noise, so that
   `x_shuffled[b, ids_restore[b, i]]` is patch $i$ of image $b$ again.
+
+Gradients must flow back from `visible` to `x`.
 """,
     imports="import torch",
-    reference=random_masking,
+    reference=keep_least_noise,
     cases=cases,
+    edges=edges,
+    differentiable=("x",),
+    any_float=("mask",),
     returns=("visible", "mask", "ids_restore"),
     hints=[
         "`noise.argsort(dim=1)` lists the patches of each image, the one with the least noise "

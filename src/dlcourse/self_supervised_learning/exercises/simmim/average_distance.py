@@ -5,7 +5,7 @@ import torch
 from dlcourse.exercises import Exercise, Mistake
 
 
-def average_distance(mask, patch_size):
+def mean_distance_to_visible(mask, patch_size):
     """Return the mean distance, in pixels, of hidden pixels to the nearest visible one (a float).
 
     mask: (rows, columns) of patches of patch_size, 1 = hidden, some of each.
@@ -26,6 +26,21 @@ def cases(rng):
     return {"mask": torch.from_numpy(mask), "patch_size": int(rng.integers(3, 6))}
 
 
+def edges():
+    """A row, a column, one clue only, patches of one pixel, and a chequerboard."""
+    grid = torch.tensor([[1, 1, 0, 1], [1, 1, 1, 1], [1, 1, 1, 1]], dtype=torch.float64)
+    chequered = torch.tensor([[1, 0, 1], [0, 1, 0]], dtype=torch.float64)
+    return {
+        "one visible patch": {"mask": grid, "patch_size": 3},
+        "one hidden patch": {"mask": 1 - grid, "patch_size": 4},
+        "patches of one pixel": {"mask": grid, "patch_size": 1},
+        "one row": {"mask": grid[:1], "patch_size": 2},
+        "one column": {"mask": grid[:, 1:2].clone().fill_(1).index_fill(0, torch.tensor(0), 0),
+                       "patch_size": 2},
+        "a chequerboard": {"mask": chequered, "patch_size": 3},
+    }  # fmt: skip
+
+
 def _points(mask, patch_size):
     pixels = mask.repeat_interleave(patch_size, 0).repeat_interleave(patch_size, 1)
     return (pixels == 1).nonzero().double(), (pixels == 0).nonzero().double()
@@ -33,11 +48,11 @@ def _points(mask, patch_size):
 
 def listing(mask, patch_size):
     """On the mask as the document makes it: of patches."""
-    return average_distance(mask, 1)
+    return mean_distance_to_visible(mask, 1)
 
 
 def patches_times_size(mask, patch_size):
-    return average_distance(mask, 1) * patch_size
+    return mean_distance_to_visible(mask, 1) * patch_size
 
 
 def city_blocks(mask, patch_size):
@@ -60,7 +75,7 @@ def largest(mask, patch_size):
 
 
 def turned_round(mask, patch_size):
-    return average_distance(1 - mask, patch_size)
+    return mean_distance_to_visible(1 - mask, patch_size)
 
 
 EXERCISE = Exercise(
@@ -71,11 +86,12 @@ EXERCISE = Exercise(
 Two masks with the same ratio can be easy and hard. The authors of SimMIM measure a mask by its
 *AvgDist*: the Euclidean distance from a hidden pixel to the nearest visible one, averaged over the
 hidden pixels. Write it for a mask of patches, with distances in *pixels*, between their centres
-(neighbours are 1 apart).
+(neighbours are 1 apart). Return a `float`.
 """,
     imports="import torch",
-    reference=average_distance,
+    reference=mean_distance_to_visible,
     cases=cases,
+    edges=edges,
     hints=[
         "Make a mask of pixels; then `nonzero()` gives row and column of each hidden pixel.",
         "`torch.cdist` gives all distances between two sets of points.",

@@ -27,6 +27,29 @@ def cases(rng):
     }
 
 
+def edges():
+    """Nothing hidden, everything hidden, one patch, one image, a token of zeros."""
+    numbers = (torch.arange(24, dtype=torch.float64) * 1.3).sin()
+    embedded, positions = numbers.view(2, 4, 3), numbers[:12].view(4, 3).flip(0)
+    mask = torch.tensor([[1.0, 0, 0, 1], [0, 0, 1, 0]], dtype=torch.float64)
+    usual = {"embedded": embedded, "mask": mask, "mask_token": numbers[5:8], "positions": positions}
+    return {
+        "nothing is hidden": {**usual, "mask": 0 * mask},
+        "everything is hidden": {**usual, "mask": 0 * mask + 1},
+        "one image": {**usual, "embedded": embedded[:1], "mask": mask[:1]},
+        "one patch": {
+            **usual, "embedded": embedded[:, :1], "mask": mask[:, :1], "positions": positions[:1]
+        },
+        "as many patches as images": {
+            **usual, "embedded": embedded[:, :2], "mask": mask[:, 1:3], "positions": positions[:2]
+        },
+        "tokens of one number": {
+            "embedded": embedded[..., :1], "mask": mask, "mask_token": numbers[5:6],
+            "positions": positions[:, :1],
+        },
+    }  # fmt: skip
+
+
 def listing(embedded, mask, mask_token, positions):
     """The document has no mask token: what is hidden from the loss is seen by the encoder."""
     return embedded + positions
@@ -60,11 +83,14 @@ EXERCISE = Exercise(
     statement=r"""
 Write what goes into SimMIM's encoder. A hidden patch must leave no trace of its content: in place
 of its embedding stands the mask token, a learned vector that is the same for all. Where it *is*
-must not be lost. Leave the arguments as they are.
+must not be lost. Leave the arguments as they are, and let gradients flow back to embeddings, token
+and positions: all three are trained.
 """,
     imports="import torch",
     reference=encoder_input,
     cases=cases,
+    edges=edges,
+    differentiable=("embedded", "mask_token", "positions"),
     hints=[
         "`torch.where(condition, a, b)` chooses between two tensors, with broadcasting.",
         "The mask is (B, N); to choose among vectors it needs a last dimension of 1.",

@@ -5,7 +5,7 @@ import torch
 from dlcourse.exercises import Exercise, Mistake
 
 
-def masked_l1(prediction, images, mask, patch_size):
+def loss_on_hidden_pixels(prediction, images, mask, patch_size):
     """Return the mean absolute error over all hidden pixels, a scalar tensor.
 
     prediction, images: (B, C, H, W).
@@ -39,6 +39,26 @@ def hidden_patches(rng, batch, patches):
     return (mask < counts).astype(float)
 
 
+def edges():
+    """Everything hidden, one patch hidden, patches of one pixel, one channel, one image."""
+    numbers = torch.arange(2 * 3 * 4 * 6, dtype=torch.float64)
+    prediction, images = (numbers * 1.7).sin().view(2, 3, 4, 6), numbers.cos().view(2, 3, 4, 6)
+    mask = torch.tensor([[[1.0, 0, 1], [1, 1, 0]], [[0, 0, 0], [0, 1, 0]]], dtype=torch.float64)
+    usual = {"prediction": prediction, "images": images, "mask": mask, "patch_size": 2}
+    return {
+        "everything is hidden": {**usual, "mask": 0 * mask + 1},
+        "an image hides nothing": {**usual, "mask": mask * torch.tensor([1.0, 0]).view(2, 1, 1)},
+        "one channel": {**usual, "prediction": prediction[:, :1], "images": images[:, :1]},
+        "one image": {
+            **usual, "prediction": prediction[:1], "images": images[:1], "mask": mask[:1]
+        },
+        "patches of one pixel": {
+            "prediction": prediction[..., :2, :3], "images": images[..., :2, :3], "mask": mask,
+            "patch_size": 1,
+        },
+    }  # fmt: skip
+
+
 def _pixels(mask, patch_size):
     return mask.repeat_interleave(patch_size, 1).repeat_interleave(patch_size, 2)[:, None]
 
@@ -54,7 +74,7 @@ def everywhere(prediction, images, mask, patch_size):
 
 
 def visible(prediction, images, mask, patch_size):
-    return masked_l1(prediction, images, 1 - mask, patch_size)
+    return loss_on_hidden_pixels(prediction, images, 1 - mask, patch_size)
 
 
 def divided_by_all(prediction, images, mask, patch_size):
@@ -86,10 +106,13 @@ EXERCISE = Exercise(
 Write SimMIM's loss: the absolute error, averaged over the hidden pixels of the batch and their
 channels, and over nothing else. The mask is one of patches; a patch is `patch_size` × `patch_size`
 pixels. Images may have different numbers of hidden patches; each hidden *pixel* counts the same.
+Gradients must flow back to the prediction.
 """,
     imports="import torch",
-    reference=masked_l1,
+    reference=loss_on_hidden_pixels,
     cases=cases,
+    edges=edges,
+    differentiable=("prediction",),
     hints=[
         "Make a mask of pixels first: `repeat_interleave` along both dimensions of the grid.",
         "Multiply the error by the mask, with a dimension for the channels, and sum.",

@@ -7,7 +7,7 @@ import torch
 from dlcourse.exercises import Exercise, Mistake
 
 
-def block_mask(noise, mask_ratio, scale):
+def mask_of_whole_blocks(noise, mask_ratio, scale):
     """Return the mask (B, R * scale * C * scale) of patches, 1 = hidden.
 
     noise: (B, R, C), one random number for each block of each image.
@@ -35,6 +35,22 @@ def cases(rng):
     }
 
 
+def edges():
+    """Ratios that divide exactly, or ask for all; blocks of one patch; one block; one image."""
+    noise = torch.tensor([[[0.3, 0.9, 0.1, 0.5]], [[0.8, 0.2, 0.7, 0.6]]], dtype=torch.float64)
+    square = noise.view(2, 2, 2)
+    return {
+        "the ratio divides exactly": {"noise": noise, "mask_ratio": 0.5, "scale": 2},
+        "three quarters": {"noise": square, "mask_ratio": 0.75, "scale": 3},
+        "everything is hidden": {"noise": square, "mask_ratio": 1.0, "scale": 2},
+        "less than one block": {"noise": noise, "mask_ratio": 0.1, "scale": 2},
+        "blocks of one patch": {"noise": noise, "mask_ratio": 0.6, "scale": 1},
+        "one block": {"noise": noise[:, :, :1], "mask_ratio": 0.6, "scale": 2},
+        "one image": {"noise": noise[:1], "mask_ratio": 0.6, "scale": 2},
+        "one column": {"noise": noise.view(2, 4, 1), "mask_ratio": 0.6, "scale": 2},
+    }
+
+
 def _expanded(mask, scale):
     return mask.repeat_interleave(scale, 1).repeat_interleave(scale, 2).flatten(1)
 
@@ -50,12 +66,20 @@ def listing(noise, mask_ratio, scale):
 
 
 def one_mask_for_all(noise, mask_ratio, scale):
-    return block_mask(noise[:1].expand_as(noise), mask_ratio, scale)
+    return mask_of_whole_blocks(noise[:1].expand_as(noise), mask_ratio, scale)
 
 
 def rounds_down(noise, mask_ratio, scale):
     batch, rows, columns = noise.shape
     hidden = noise.flatten(1).topk(int(mask_ratio * rows * columns)).indices
+    mask = torch.zeros(batch, rows * columns).scatter(1, hidden, 1.0)
+    return _expanded(mask.view(batch, rows, columns), scale)
+
+
+def one_too_many(noise, mask_ratio, scale):
+    batch, rows, columns = noise.shape
+    count = min(int(mask_ratio * rows * columns) + 1, rows * columns)
+    hidden = noise.flatten(1).topk(count).indices
     mask = torch.zeros(batch, rows * columns).scatter(1, hidden, 1.0)
     return _expanded(mask.view(batch, rows, columns), scale)
 
@@ -68,16 +92,16 @@ def count_left_to_chance(noise, mask_ratio, scale):
 
 
 def tiles(noise, mask_ratio, scale):
-    mask = block_mask(noise, mask_ratio, 1).view_as(noise)
+    mask = mask_of_whole_blocks(noise, mask_ratio, 1).view_as(noise)
     return mask.repeat(1, scale, scale).flatten(1)
 
 
 def inverted(noise, mask_ratio, scale):
-    return 1 - block_mask(noise, mask_ratio, scale)
+    return 1 - mask_of_whole_blocks(noise, mask_ratio, scale)
 
 
 def smallest(noise, mask_ratio, scale):
-    return block_mask(-noise, mask_ratio, scale)
+    return mask_of_whole_blocks(-noise, mask_ratio, scale)
 
 
 EXERCISE = Exercise(
@@ -88,11 +112,13 @@ EXERCISE = Exercise(
 Write SimMIM's mask. You are given one random number for each block of each image. In *each* image,
 hide the $\lceil \text{ratio} \cdot \text{blocks} \rceil$ blocks with the largest numbers. A block
 is `scale` × `scale` patches of the model; return the mask at the resolution of those patches, row
-by row, as floats: 1 where a patch is hidden.
+by row, as floats of any size: 1 where a patch is hidden.
 """,
     imports="import math\n\nimport torch",
-    reference=block_mask,
+    reference=mask_of_whole_blocks,
     cases=cases,
+    edges=edges,
+    any_float=("result",),
     hints=[
         "First the mask of blocks, (B, R·C): `topk` finds the largest numbers of each row.",
         "`torch.zeros(...).scatter(1, indices, 1.0)` writes a 1 at each of these places.",
@@ -112,6 +138,11 @@ by row, as floats: 1 where a patch is hidden.
             answer=rounds_down,
             hint="the number of hidden blocks is rounded down; the paper's code rounds up, so that "
             "at least one is hidden.",
+        ),
+        "one_too_many": Mistake(
+            answer=one_too_many,
+            hint="one is added to the number that was rounded down. Where the ratio divides "
+            "exactly, that is one block too many: `math.ceil` rounds up.",
         ),
         "count_left_to_chance": Mistake(
             answer=count_left_to_chance,
