@@ -1,5 +1,6 @@
 """One source, the learner's notebook: what is in it, and that writing it is repeatable."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -14,13 +15,13 @@ SOURCE = """\
 # %% [markdown]
 # (sec-toy)=
 # # 1.1 A toy
-# By {cite:t}`chen2023lion`, {cite:t}`robbins1951`, {cite:t}`godel`, {cite:t}`arxivonly`;
-# see {numref}`fig-line` and {doc}`/book/intro`.
+# By {cite:p}`chen2023lion, robbins1951, godel, arxivonly`;
+# see {numref}`fig-line` and {doc}`the introduction </book/intro>`.
 
 # %% tags=["parameters"]
 size = 1
 
-# %% mystnb={"figure": {"caption": "A line by {cite:t}`godel`.", "name": "fig-line"}}
+# %% mystnb={"figure": {"caption": "A line {cite:p}`godel`.", "name": "fig-line"}}
 x = 1
 
 # %% [markdown] tags=["solution"]
@@ -60,17 +61,17 @@ def test_learners_notebook_is_valid_and_has_no_output(source):
 
 def test_citations_link_doi_then_url_then_arxiv(source):
     text = learner.learner_notebook(source).cells[1].source
-    assert "[Chen et al. (2023)](https://example.org/lion)" in text
-    assert "[Robbins and Monro (1951)](https://doi.org/10.1214/aoms/1177729586)" in text
-    assert "Gödel (1931)" in text
-    assert "[Google Brain (2020)](https://arxiv.org/abs/1.2)" in text
+    assert "[Chen et al., 2023](https://example.org/lion)" in text
+    assert "[Robbins and Monro, 1951](https://doi.org/10.1214/aoms/1177729586)" in text
+    assert "; Gödel, 1931;" in text
+    assert "[Google Brain, 2020](https://arxiv.org/abs/1.2)" in text
 
 
 def test_a_figures_caption_follows_its_cell(source):
     cells = learner.learner_notebook(source).cells
     position = next(i for i, cell in enumerate(cells) if cell.source == "x = 1")
-    assert cells[position + 1].source == "**Figure 1.** A line by Gödel (1931)."
-    assert "see Figure 1 and Introduction" in cells[1].source
+    assert cells[position + 1].source == "**Figure 1.** A line (Gödel, 1931)."
+    assert "see Figure 1 and the introduction." in cells[1].source
 
 
 def test_cell_ids_repeat_and_survive_edits_of_other_cells(checkout, source):
@@ -198,20 +199,52 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(source, monkeypatch):
 
 def test_unknown_markdown_names_file_and_cell(checkout):
     source = checkout.add("1_new", "# %% [markdown]\n# # Title\n# {newrole}`x`\n")
-    with pytest.raises(MystError, match=r"1_new\.py, cell that begins '# Title': role \{newrole\}"):
+    with pytest.raises(MystError, match=r"1_new\.py, cell that begins '# Title': the role \{newrole\}"):
         learner.learner_notebook(source)
 
 
 def test_labels_of_other_chapters_and_pages_are_known_and_checkpoints_are_not(checkout):
     checkout.write("book/.ipynb_checkpoints/intro-checkpoint.md", "(sec-old)=\n# Old\n")
     checkout.add("1_there", "# %% [markdown]\n# (sec-there)=\n# # There\n", folder="2_other")
-    text = "# %% [markdown]\n# # Here\n# {ref}`sec-there`, {ref}`sec-intro`"
+    text = "# %% [markdown]\n# # Here\n# {ref}`there <sec-there>`, {ref}`at first <sec-intro>`"
     source = checkout.add("1_here", text)
     assert learner.learner_notebook(source).cells[1].source.endswith(
-        "[There](../2_other/1_there.ipynb), Introduction"
+        "[there](../2_other/1_there.ipynb), at first"
     )
-    source.write_text(text + ", {ref}`sec-old`")
+    source.write_text(text + ", {ref}`before <sec-old>`")
     with pytest.raises(MystError, match="sec-old"):
+        learner.learner_notebook(source)
+
+
+DIAGRAM = """
+
+# %% [markdown]
+# :::{diagram} figures/1_toy.svg
+# :alt: A box
+#
+# The box.
+# :::
+"""
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 40 20"><rect class="box" width="9"/></svg>'
+
+
+def test_a_diagram_is_in_the_notebook_itself_and_counts_among_the_figures(checkout):
+    checkout.write("chapters/1_toy_chapter/figures/1_toy.svg", SVG)
+    source = checkout.add("1_toy", SOURCE + DIAGRAM)
+    image, caption = learner.learner_notebook(source).cells[-1].source.split("\n\n")
+    assert caption == "**Figure 2.** The box."
+    before, data = image.removesuffix(")").split("base64,")
+    assert before == "![A box](data:image/svg+xml;"  # JupyterLab shows no attached SVG
+    drawing = base64.b64decode(data).decode()
+    assert 'class="box"' in drawing and "<style>" in drawing  # it renders alone
+
+
+def test_a_diagram_that_is_no_drawing_is_named_with_its_cell(checkout):
+    source = checkout.add("1_toy", SOURCE + DIAGRAM)
+    with pytest.raises(MystError, match=r"1_toy\.py, cell that begins.*figures/1_toy\.svg: .*No such"):
+        learner.learner_notebook(source)
+    checkout.write("chapters/1_toy_chapter/figures/1_toy.svg", "<p>")
+    with pytest.raises(MystError, match="not an SVG drawing"):
         learner.learner_notebook(source)
 
 
