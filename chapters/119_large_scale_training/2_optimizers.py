@@ -174,6 +174,19 @@ claim(
     adamw_gb=7 * memory["AdamW"],
 )
 
+# %% [markdown] tags=["skip", "site-only"]
+# :::{diagram} figures/2_optimizers.svg
+# ---
+# name: fig-two-optimizers
+# alt: Two flow diagrams. Lion mixes gradient and momentum twice: with beta 1 into c, whose sign
+#   is the step, and with beta 2 into the new momentum, which is stored. Schedule-Free has the
+#   points z and x with y between them, near x; the gradient taken at y moves z to a new z, and x
+#   moves a small part of the way to the new z.
+# ---
+# The two optimizers of this section. Lion keeps $m$ from step to step and nothing else.
+# Schedule-Free keeps $z$ (and Adam's $v$); the weights are $y$ in training, $x$ in use.
+# :::
+
 # %% [markdown] tags=["slide"]
 # ## Lion: the idea
 #

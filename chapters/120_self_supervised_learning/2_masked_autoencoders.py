@@ -124,6 +124,18 @@ claim(
 # decoder is small, and sees placeholders for all the rest. After the pre-training it is thrown
 # away.
 
+# %% [markdown] tags=["skip", "site-only"]
+# :::{diagram} figures/2_masked_autoencoders.svg
+# ---
+# name: fig-mae-architecture
+# alt: Flow diagram. A picture is cut into 16 patches, 12 are hidden, and the 4 visible ones go
+#   into a large encoder. Its 4 outputs are put back in order with 12 equal mask tokens and
+#   positions; a small decoder paints the 12 hidden patches, and the loss compares these with the
+#   original.
+# ---
+# The masked autoencoder. The encoder never sees a mask token, and the loss never a visible patch.
+# :::
+
 # %% [markdown] tags=["slide"]
 # ### In symbols
 #

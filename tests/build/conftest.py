@@ -59,11 +59,10 @@ class Checkout:
         self.variables = {"OMP_NUM_THREADS": "1", "DLCOURSE_GPU": "0"}
         self.write("pyproject.toml", PYPROJECT)
         self.write("_config.yml", "repository:\n  url: https://example.org/someone/course/\n")
-        self.write("book/references.bib", BIBLIOGRAPHY)
+        self.write("chapters/2_cited/references.bib", BIBLIOGRAPHY)
         self.write("book/intro.md", "(sec-intro)=\n# Introduction\n")
         self.write("constraints.txt", "torch==2.13.0\n")
         self.write("src/dlcourse/__init__.py", "")
-        (root / "chapters").mkdir()
         self._write_toc()
 
     def write(self, path: str, text: str) -> Path:

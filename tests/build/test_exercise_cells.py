@@ -19,15 +19,16 @@ def test_an_exercise_becomes_statement_stub_check_and_solution():
     assert roles(expanded) == ["statement", "stub", "check", "solution"]
     statement, stub, check, solution = expanded
     assert statement.source.startswith(
-        "::::{exercise} One step of Lion (implement)\n:label: ex-119-2-lion\n"
+        "::::{exercise} 119.2.lion: One step of Lion\n:label: ex-119-2-lion\n"
     )
+    assert "\n*Implement.*\n" in statement.source
     assert LION.statement.strip() in statement.source
     assert "def lion_step(p, g, m, lr, beta1, beta2, weight_decay):" in stub.source
     assert "raise NotImplementedError" in stub.source
     assert "torch.sign" not in stub.source
     assert check.source.endswith('check("119.2.lion", lion_step)')
     assert solution.metadata["tags"] == ["solution"]
-    assert solution.source.startswith("::::{solution} ex-119-2-lion\n")
+    assert solution.source.startswith("::::{solution} 119.2.lion\n")
     assert cells.function_source(LION.reference) in solution.source
 
 

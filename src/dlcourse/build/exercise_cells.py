@@ -82,18 +82,19 @@ def label(key: str) -> str:
 
 
 def statement_markdown(exercise: Exercise | Prediction) -> str:
-    """The statement as a sphinx-exercise."""
-    title = f"{exercise.title} ({exercise.difficulty})"
-    return _directive("exercise", title, [f":label: {label(exercise.key)}"], exercise.statement)
+    """The statement, called by its key as in the messages of ``check``; its kind comes first."""
+    title = f"{exercise.key}: {exercise.title}"
+    options = [f":label: {label(exercise.key)}", f":class: {exercise.difficulty}"]
+    body = f"*{exercise.difficulty.capitalize()}.*\n\n{exercise.statement.strip()}"
+    return _directive("exercise", title, options, body)
 
 
 def solution_markdown(exercise: Exercise | Prediction) -> str:
-    """The solution as a folded sphinx-exercise solution."""
+    """The solution, folded on the page."""
     source = function_source(_answer_function(exercise))
     text = f"{exercise.discussion.strip()}\n\n```python\n{source}\n```".strip()
-    name = label(exercise.key)
-    options = [f":label: sol-{name.removeprefix('ex-')}", ":class: dropdown"]
-    return _directive("solution", name, options, text)
+    options = [f":label: sol-{label(exercise.key).removeprefix('ex-')}"]
+    return _directive("solution", exercise.key, options, text)
 
 
 def stub_source(exercise: Exercise | Prediction) -> str:

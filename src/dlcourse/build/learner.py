@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dlcourse.build import drawings, myst, project
+from dlcourse.build import bibliography, drawings, myst, project
 from dlcourse.build.sources import notebook_text, read_source, recorded_cells, set_cell_ids
 from dlcourse.files import write_if_changed
 from dlcourse.notebook.records import has_tag
@@ -54,10 +54,10 @@ def _context(root: Path, source: Path) -> myst.Context:
     """What the Markdown of ``source`` can refer to: pages and labels of the book, its works."""
     context = myst.Context(
         document=source.relative_to(root).with_suffix("").as_posix(),
-        works=lambda: myst.read_bibliography(root / "book" / "references.bib"),
-    )
-    context.drawing = lambda path, alt: drawings.markdown_image(
-        (source.parent / path).read_text(encoding="utf8"), alt
+        works=lambda: bibliography.works(root),
+        drawing=lambda path, alt: drawings.markdown_image(
+            (source.parent / path).read_text(encoding="utf8"), alt
+        ),
     )
     for page in sorted([*root.glob("book/**/*.md"), *root.glob("chapters/*/*.py")]):
         if project.is_hidden(page.relative_to(root)):

@@ -15,7 +15,10 @@ import pytest
 import yaml
 from playwright.sync_api import Browser, sync_playwright
 
-ROOT = Path(__file__).resolve().parents[2]
+from dlcourse.exercises.checker import examine
+from dlcourse.exercises.registry import find_exercise
+
+ROOT = Path(__file__).resolve().parents[3]
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -76,8 +79,10 @@ def browser(address) -> Iterator[Browser]:
 class Visit:
     """One page opened in a context of its own, with all that went wrong noted."""
 
-    def __init__(self, browser: Browser, address: str, page: str, theme: str = "light"):
-        self.context = browser.new_context(viewport={"width": 1200, "height": 900})
+    def __init__(
+        self, browser: Browser, address: str, page: str, theme: str = "light", width: int = 1200
+    ):
+        self.context = browser.new_context(viewport={"width": width, "height": 900})
         self.context.set_default_timeout(20_000)
         for key in ("mode", "theme"):
             self.context.add_init_script(f"localStorage.setItem('{key}', '{theme}')")
@@ -165,6 +170,53 @@ FORMULAS = """[...document.querySelectorAll('article .math')]
   .map(node => node.querySelectorAll('mjx-container').length)"""
 
 
+# What a narrow screen cuts off, or lays over something else. A thing that scrolls is not cut.
+CUT = """() => {
+  const article = document.querySelector('article'), bad = [], edge = innerWidth + 1;
+  const scrolls = node => {
+    for (; node && node !== article; node = node.parentElement) {
+      if (/auto|scroll/.test(getComputedStyle(node).overflowX)) return true;
+    }
+    return false;
+  };
+  const name = node => `${node.tagName}.${node.className}: ${node.textContent.trim().slice(0, 40)}`;
+  for (const node of article.querySelectorAll('*')) {
+    const box = node.getBoundingClientRect();
+    if (!box.width || !node.checkVisibility()) continue;
+    if (node.closest('mjx-assistive-mml, .unseen')) continue;  // read aloud, not seen
+    if (box.right > edge && !scrolls(node)) bad.push('cut ' + name(node));
+  }
+  for (const number of article.querySelectorAll('.eqno')) {
+    const formula = number.parentElement.querySelector('mjx-container');
+    if (!formula || !number.checkVisibility()) continue;
+    const [a, b] = [number, formula].map(node => node.getBoundingClientRect());
+    const beside = a.top < b.bottom && b.top < a.bottom;
+    const tooLong = formula.scrollWidth > formula.clientWidth + 1 || b.right > a.left + 1;
+    if (beside && tooLong) bad.push('runs under its number: ' + name(number));
+  }
+  return bad.slice(0, 5);
+}"""
+
+# Sizes of text in drawings and of wide pictures, in pixels of the screen.
+SMALL = """() => {
+  const bad = [];
+  for (const text of document.querySelectorAll('figure.diagram text')) {
+    const size = parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a;
+    if (text.checkVisibility() && size < 9) bad.push(`${size.toFixed(1)} px: ${text.textContent}`);
+  }
+  for (const image of document.querySelectorAll('article img')) {
+    const share = image.getBoundingClientRect().width / image.naturalWidth;
+    if (!image.checkVisibility() || image.closest('.chapters')) continue;
+    if (image.naturalWidth > 500 && share < 0.55) bad.push(`${share.toFixed(2)}: ${image.alt}`);
+  }
+  return bad.slice(0, 5);
+}"""
+
+LOADED = "Promise.all([...document.images].map(image => image.decode().catch(() => 0)))"
+FILTERED = """[...document.querySelectorAll('article img')]
+  .filter(image => getComputedStyle(image).filter !== 'none').map(image => image.alt)"""
+
+
 @dataclass(frozen=True)
 class Look:
     """What one visit to a page saw; the tests below ask of it what they want to know."""
@@ -175,7 +227,10 @@ class Look:
     formula_errors: int
     raw_tex: list[str]
     poor_contrast: list[str]
+    filtered: list[str]
     narrow_width: int
+    cut: list[str]
+    small: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -193,11 +248,17 @@ def look(browser, address) -> Callable[[str, str], Look]:
             "formula_errors": tab.locator("mjx-merror, [data-mjx-error]").count(),
             "raw_tex": tab.evaluate(RAW_TEX) if has_article else [],
             "poor_contrast": tab.evaluate(COLORS % CONTRAST) if has_article else [],
+            "filtered": tab.evaluate(FILTERED),
         }
         tab.set_viewport_size({"width": NARROW, "height": 800})
-        width = tab.evaluate("document.documentElement.scrollWidth")
+        tab.evaluate(LOADED)
+        narrow = {
+            "narrow_width": tab.evaluate("document.documentElement.scrollWidth"),
+            "cut": tab.evaluate(CUT) if has_article else [],
+            "small": tab.evaluate(SMALL) if has_article else [],
+        }
         opened.context.close()
-        return Look(**seen, narrow_width=width, problems=opened.problems)
+        return Look(**seen, **narrow, problems=opened.problems)
 
     return visit_once
 
@@ -232,6 +293,28 @@ def test_text_stands_out_from_its_ground(look, page, theme):
 @pytest.mark.parametrize("page", PAGES)
 def test_page_is_no_wider_than_a_narrow_screen(look, page):
     assert look(page, "light").narrow_width <= NARROW
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_nothing_is_cut_or_covered_on_a_narrow_screen(look, page):
+    assert look(page, "light").cut == []
+
+
+def test_what_scrolls_sideways_shows_that_there_is_more(visit):
+    tab = visit("chapters/119_large_scale_training/2_optimizers", width=NARROW).page
+    picture = tab.wait_for_selector(".picture[data-more]")
+    picture.evaluate("node => { node.scrollLeft = node.scrollWidth; }")
+    tab.wait_for_function("node => !node.hasAttribute('data-more')", arg=picture)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_text_in_pictures_can_be_read_on_a_narrow_screen(look, page):
+    assert look(page, "light").small == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pictures_keep_their_colors_in_the_dark(look, page):
+    assert look(page, "dark").filtered == []
 
 
 @pytest.mark.parametrize("page", NOTEBOOKS)
@@ -292,8 +375,116 @@ def test_button_switches_between_light_and_dark(visit):
     assert seen == {"light", "dark"}
 
 
-def test_search_finds_a_page(visit):
+# Search.
+
+
+def search_for(visit, words: str):
     tab = visit("search").page
-    tab.goto(tab.url + "?q=momentum")
+    tab.goto(f"{tab.url}?q={words}")
     tab.locator("#search-results li a").first.wait_for()
-    assert tab.locator("#search-results li a").count() >= 1
+    return tab.locator("#search-results li")
+
+
+def test_search_finds_a_page(visit):
+    assert search_for(visit, "momentum").count() >= 1
+
+
+@pytest.mark.parametrize("word", ["momentum", "centering", "checkpoint"])
+def test_an_excerpt_of_the_search_is_the_sentence_that_was_found(visit, word):
+    results = search_for(visit, word)
+    excerpts = results.locator("p.context")
+    excerpts.first.wait_for()
+    texts = excerpts.all_inner_texts()
+    assert all("Colab" not in text and "Repository" not in text for text in texts)
+    assert any(word in text.lower() for text in texts)
+    assert excerpts.locator("mark").first.inner_text().lower().startswith(word[:6])
+
+
+# The contents list.
+
+CURRENT = "document.querySelector('.page-toc [aria-current]')?.hash"
+# The middle of what stands between two headings, which may be many screens.
+TO_MIDDLE = """names => {
+  const [a, b] = names.map(n => document.querySelector(n).getBoundingClientRect().top + scrollY);
+  scrollTo({top: (a + b) / 2 - innerHeight / 3, behavior: 'instant'});
+}"""
+LISTED = """[...document.querySelectorAll('.page-toc a')].map(link => link.hash)
+  .filter(hash => document.querySelector(hash))"""
+
+
+@pytest.mark.parametrize("page", NOTEBOOKS)
+def test_the_contents_list_marks_the_section_that_is_read(visit, page):
+    tab = visit(page).page
+    names = tab.evaluate(LISTED)
+    for name, following in zip(names, names[1:]):
+        tab.evaluate(TO_MIDDLE, [name, following])
+        at_end = "innerHeight + scrollY >= document.documentElement.scrollHeight - 2"
+        if tab.evaluate(at_end):
+            break
+        tab.wait_for_function(f"{CURRENT} === '{name}'", timeout=5000)
+        entry = tab.locator(".page-toc [aria-current]")
+        box, height = entry.bounding_box(), tab.viewport_size["height"]
+        assert 0 <= box["y"] and box["y"] + box["height"] <= height, f"{name} is out of sight"
+
+
+# Print.
+
+
+def test_the_dark_theme_prints_black_on_white(visit):
+    opened = visit(NOTEBOOKS[0], theme="dark")
+    tab = opened.page
+    tab.emulate_media(media="print")
+    tab.wait_for_function("document.documentElement.dataset.theme === 'light'")
+    assert tab.evaluate(COLORS % CONTRAST) == []
+    ground = "getComputedStyle(document.body).backgroundColor"
+    assert tab.evaluate(ground) in ("rgb(255, 255, 255)", "rgba(0, 0, 0, 0)")
+    tab.emulate_media(media="screen")
+    tab.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+
+
+# Predictions on the page say what `check` says in the notebook.
+
+BETA = find_exercise("119.2.predict-beta")
+
+
+def prediction(visit, key: str = "119.2.predict-beta"):
+    tab = visit("chapters/119_large_scale_training/2_optimizers").page
+    form = tab.locator(f"#predict-{key.replace('.', '-')}")
+
+    def answer(text: str) -> str:
+        form.get_by_label("Your prediction").fill(text)
+        form.get_by_role("button", name="Check").press("Enter")
+        return form.locator(".reply").inner_text()
+
+    return answer
+
+
+def test_a_prediction_is_told_right_or_near_or_how_far_off_it_is(visit):
+    answer = prediction(visit)
+    assert "✓ Right: 589." in answer("589")
+    assert "Near enough: it is 589." in answer("600")
+    for text in ("2000", "100", "640", "-3"):
+        shown = answer(text)
+        assert f"It is {shown.split('That is ')[1].split('.')[0]}." in (
+            examine(BETA, float(text)).message
+        )
+
+
+def test_a_known_mistake_of_a_prediction_is_explained_and_other_answers_get_hints(visit):
+    answer = prediction(visit)
+    mistake = BETA.mistakes["listing"]
+    assert mistake.hint[:30] in answer(str(mistake.answer))
+    count = len(BETA.hints)
+    for number in range(1, count + 1):
+        assert f"Hint {number} of {count}" in answer("123456")
+    assert "no more hints" in answer("123456")
+
+
+@pytest.mark.parametrize("text", ["589.0", "5.89e2", "1178/2", " 589 ", "0,589e3"])
+def test_a_prediction_may_be_written_in_several_ways(visit, text):
+    assert "Right" in prediction(visit)(text)
+
+
+@pytest.mark.parametrize("text", ["many", "5/", "1/2/3", "inf", "1/0"])
+def test_what_is_no_number_is_refused_in_words(visit, text):
+    assert "Write one number" in prediction(visit)(text)

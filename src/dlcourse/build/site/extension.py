@@ -1,28 +1,54 @@
-"""Sphinx extension of the site: executed pages, launch buttons, published notebooks, two tables.
+"""Sphinx extension of the site: executed pages, launch buttons, published notebooks, directives.
 
-Named in ``_config.yml`` under ``local_extensions``; used by the site build only.
+Named in ``_config.yml`` among the extensions; used by the site build only.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from dlcourse.build.site.links import Repository, launch_group, source_edit_url
-from dlcourse.build.site.tables import ErrataTable, StatusTable
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
-from dlcourse.build import learner, sources
-from dlcourse.files import write_atomic
+from dlcourse import devices
+from dlcourse.build import bibliography, learner, sources
+from dlcourse.build.results import EXECUTED
+from dlcourse.build.site import cells, contents, numbers
+from dlcourse.build.site.diagrams import Diagram
+from dlcourse.build.site.directives import COMMIT, GENERATED
+from dlcourse.build.site.errata import Corrections, Errata
+from dlcourse.build.site.exercises import Exercise, Solution
+from dlcourse.build.site.landing import Chapters, Shown
+from dlcourse.build.site.links import Repository, launch_group, source_edit_url
+from dlcourse.build.site.predictions import PredictionForm
+from dlcourse.build.site.status import Records, Status, Systems
+from dlcourse.files import write_atomic, write_if_changed
 
+UNSAID = ("sphinx-mathjax-offline", "sphinx_jupyterbook_latex", "sphinx_multitoc_numbering")
 LOGGER = logging.getLogger(__name__)
-EXECUTED = Path("_build/executed")
+DIRECTIVES = {
+    "chapters": Chapters,
+    "corrections": Corrections,
+    "diagram": Diagram,
+    "errata": Errata,
+    "exercise": Exercise,
+    "prediction": PredictionForm,
+    "records": Records,
+    "shown": Shown,
+    "solution": Solution,
+    "status": Status,
+    "systems": Systems,
+}
 
 
 def is_notebook(app: Sphinx, docname: str) -> bool:
@@ -43,6 +69,26 @@ def find_commit(root: Path, default: str) -> str:
     return git.stdout.strip() if git.returncode == 0 else default
 
 
+def use_all_cores(app: Sphinx, config: Config) -> None:
+    """Read and write pages in parallel: Jupyter Book has no option for it.
+
+    Three extensions do not say that they allow it, and do: what they add is for LaTeX, for a
+    numbering that ``_config.yml`` leaves off, and files of the finished site.
+    """
+    app.parallel = devices.available_cores()
+    for name in UNSAID:
+        if name in app.extensions:
+            app.extensions[name].parallel_read_safe = True
+
+
+def gather_bibliography(app: Sphinx, config: Config) -> None:
+    """Write the chapters' bibliographies as one file, which sphinxcontrib.bibtex then reads."""
+    path = GENERATED / "references.bib"
+    entries = bibliography.gather(Path(app.srcdir)).values()
+    write_if_changed(Path(app.srcdir, path), "\n\n".join(entries) + "\n")
+    config.bibtex_bibfiles = [path.as_posix()]  # type: ignore[attr-defined]
+
+
 def find_repository(app: Sphinx) -> None:
     """Derive every public link's parts from the one address in ``_config.yml``."""
     options = app.config.html_theme_options
@@ -50,15 +96,37 @@ def find_repository(app: Sphinx) -> None:
     app.course_repository = Repository(  # type: ignore[attr-defined]
         url=options["repository_url"], branch=branch, commit=find_commit(Path(app.srcdir), branch)
     )
+    write_if_changed(Path(app.srcdir, COMMIT), app.course_repository.commit)
 
 
-def outdated_pages(
+def _digest(files: Iterable[Path]) -> str:
+    """Of the contents of files."""
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        if file.is_file():
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def reread_pages(
     app: Sphinx, env: BuildEnvironment, added: set, changed: set, removed: set
 ) -> list[str]:
-    """All pages once the commit has changed: their links name it."""
+    """All pages once this extension has changed: it makes what is read."""
+    state = _digest(Path(__file__).parent.glob("*.py"))
+    before, env.course_code = getattr(env, "course_code", None), state  # type: ignore
+    return sorted(env.found_docs) if state != before else []
+
+
+def rewritten_pages(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """All pages once something that is on each of them has changed; reading them can be spared.
+
+    That is the commit, which the buttons name; the style and the scripts; the list of pages.
+    """
+    root = Path(app.srcdir)
     commit = app.course_repository.commit  # type: ignore[attr-defined]
-    before, env.course_commit = getattr(env, "course_commit", commit), commit  # type: ignore
-    return sorted(env.found_docs) if commit != before else []
+    state = commit + _digest([*root.glob("book/static/*"), root / "_toc.yml"])
+    before, env.course_state = getattr(env, "course_state", None), state  # type: ignore
+    return sorted(env.found_docs) if state != before else []
 
 
 def use_executed(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -70,7 +138,16 @@ def use_executed(app: Sphinx, docname: str, source: list[str]) -> None:
     if not executed.is_file():
         LOGGER.warning("not executed: run `dlcourse run` first", location=docname)
         return
-    source[0] = executed.read_text(encoding="utf-8")
+    notebook = json.loads(executed.read_text(encoding="utf-8"))
+    source[0] = json.dumps(cells.prepare(notebook), ensure_ascii=False)
+
+
+def list_exercises(
+    app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: nodes.document
+) -> None:
+    """Put the exercises of a page into its contents list."""
+    if doctree is not None and "toc" in context:
+        context["toc"] = contents.with_exercises(context["toc"], doctree)
 
 
 def fix_page(
@@ -109,11 +186,18 @@ def publish_notebooks(app: Sphinx, error: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the hooks and directives with Sphinx."""
-    app.add_directive("errata", ErrataTable)
-    app.add_directive("status", StatusTable)
+    for name, directive in DIRECTIVES.items():
+        app.add_directive(name, directive)
+    app.add_js_file("course.js", loading_method="defer")
+    app.connect("config-inited", use_all_cores)
+    app.connect("config-inited", gather_bibliography)
     app.connect("builder-inited", find_repository)
-    app.connect("env-get-outdated", outdated_pages)
+    app.connect("env-get-outdated", reread_pages)
+    app.connect("env-get-updated", rewritten_pages)
     app.connect("source-read", use_executed)
+    app.connect("env-get-updated", numbers.restore_numbers, priority=400)
+    app.connect("env-get-updated", numbers.number_within_pages, priority=600)
+    app.connect("html-page-context", list_exercises, priority=400)  # the theme renders the list
     app.connect("html-page-context", fix_page, priority=900)  # after sphinx-book-theme
     app.connect("build-finished", publish_notebooks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from dlcourse.build.workspace import WORKSPACE
+
 
 @dataclass(frozen=True)
 class Repository:
@@ -33,6 +35,7 @@ def source_edit_url(repository: Repository, page: str) -> str:
 def launch_group(repository: Repository, page: str) -> dict[str, Any]:
     """The launch menu of a notebook page, in the form sphinx-book-theme renders."""
     notebook = f"{page}.ipynb"
+    copy = (WORKSPACE / notebook.removeprefix("chapters/")).as_posix()
     colab = f"https://colab.research.google.com/github/{repository.slug}/blob/gh-pages/notebooks"
     binder = f"https://mybinder.org/v2/gh/{repository.slug}/{repository.commit}"
     return {
@@ -51,8 +54,8 @@ def launch_group(repository: Repository, page: str) -> dict[str, Any]:
             _link(
                 "JupyterLab",
                 "logo_jupyterhub.svg",
-                f"http://localhost:8888/lab/tree/{quote(notebook)}",
-                "Open in your own JupyterLab: start it first with `make lab`",
+                f"http://localhost:8888/lab/tree/{quote(copy)}",
+                "Open your copy in your own JupyterLab: start it first with `make lab`",
             ),
         ],
     }
