@@ -28,6 +28,9 @@ class Cell(pytest.Item):
             pytest.skip()
         assert self.source != "fail"
 
+    def teardown(self):
+        assert self.source != "fail at the end"
+
 def pytest_collect_file(file_path, parent):
     if file_path.suffix == ".ipynb":
         return Notebook.from_parent(parent, path=file_path)
@@ -84,6 +87,12 @@ def test_what_has_passed_is_not_collected_again_until_it_is_executed_anew(provin
     proving.execute("1", "skip", "3")
     assert not proving.proved()
     assert proving.pytest() == "2 passed, 1 skipped"
+
+
+def test_a_cell_that_fails_after_it_was_run_does_not_prove(proving):
+    proving.execute("1", "fail at the end")
+    assert proving.pytest() == "2 passed, 1 error"
+    assert not proving.proved()
 
 
 def test_a_cell_that_fails_does_not_prove_and_the_other_notebooks_are_proved(proving):

@@ -80,7 +80,9 @@ def ran(module_checkout):
     for (stem, folder), text in zip(PAGES.items(), (GOOD, BAD, HUNGRY)):
         module_checkout.add(stem, text, folder)
     module_checkout.write(f"chapters/{ODD}/.ipynb_checkpoints/3_hungry-checkpoint.py", BAD)
-    return module_checkout, module_checkout.dlcourse("run", "chapters", "-j", "2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(module_checkout.root)
+        return module_checkout, CliRunner().invoke(app, ["run", "chapters", "-j", "2"])
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ def again(ran, monkeypatch):
 
 def test_failing_notebook_fails_the_run_after_the_others_have_run(ran):
     checkout, done = ran
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert checkout.executed("1_good").exists() and checkout.executed("3_hungry", ODD).exists()
     assert not checkout.executed("2_bad").exists()
     assert done.stdout.rstrip().endswith("2 ok, 0 cached, 1 failed")  # and no checkpoint
