@@ -87,7 +87,7 @@ def run(
         typer.Argument(help="Sources (.py), notebooks (.ipynb) or folders; by default, all."),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("-j", "--jobs", min=1, help="Notebooks at a time. [default: cores]")
+        int | None, typer.Option("-j", "--jobs", min=1, help="How many at a time. [default: cores]")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Execute also what has not changed.")] = (
         False

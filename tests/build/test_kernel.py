@@ -11,7 +11,7 @@ from dlcourse.build.kernel import kernel_environment
 
 CELLS = (
     # The backend, the resolution and the colours of figures.
-    "import matplotlib.pyplot as plt\nfig, ax = plt.subplots(figsize=(2, 1))\nline = ax.plot([1, 2])",
+    "import matplotlib.pyplot as plt\nplt.figure(figsize=(2, 1))\nline = plt.plot([1, 2])",
     # Only the last value of a cell is shown.
     "1\n2",
     "import locale, os, shutil, sys, time\nlocale.setlocale(locale.LC_ALL, '')",

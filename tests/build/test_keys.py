@@ -30,8 +30,8 @@ def package(checkout):
 
 
 def key(package, *cells, states=None):
-    notebook = new_notebook(cells=[c if not isinstance(c, str) else new_code_cell(c) for c in cells])
-    return notebook_key(notebook, package, states or {})
+    made = [new_code_cell(cell) if isinstance(cell, str) else cell for cell in cells]
+    return notebook_key(new_notebook(cells=made), package, states or {})
 
 
 def edit(package, module, text="\n# edited\n"):
@@ -218,6 +218,11 @@ class Course:
             for name, notebook in self.notebooks.items()
         }
 
+    def digests(self):
+        """Those of each recorded cell, by its key."""
+        states = self.states(Package(self.root)).values()
+        return {key: state.digests for found in states for key, state in found.items()}
+
     def keys(self):
         package = Package(self.root)
         states = self.states(package)
@@ -337,13 +342,12 @@ def test_a_docstring_changes_pages_and_no_records_digest_and_code_changes_both(c
     module = "dlcourse.experiments"
     file = Package(course.root).files[module]
     text = file.read_text()
-    digests = {k: s.digests for d in course.states(Package(course.root)).values() for k, s in d.items()}
+    digests = course.digests()
     assert digests
     try:
         for new, changes in (('"""Edited.', False), ('EDITED = 1\n"""', True)):
             file.write_text(text.replace('"""', new, 1))
-            states = course.states(Package(course.root)).values()
-            now = {k: s.digests for d in states for k, s in d.items()}
+            now = course.digests()
             changed = {k for k in now if now[k] != digests[k]}
             assert bool(changed) == changes
             assert {k for k in now if now[k][0] != digests[k][0]} == set()  # no cell has changed

@@ -199,7 +199,8 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(source, monkeypatch):
 
 def test_unknown_markdown_names_file_and_cell(checkout):
     source = checkout.add("1_new", "# %% [markdown]\n# # Title\n# {newrole}`x`\n")
-    with pytest.raises(MystError, match=r"1_new\.py, cell that begins '# Title': the role \{newrole\}"):
+    message = r"1_new\.py, cell that begins '# Title': the role \{newrole\}"
+    with pytest.raises(MystError, match=message):
         learner.learner_notebook(source)
 
 
@@ -225,7 +226,10 @@ DIAGRAM = """
 # The box.
 # :::
 """
-SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 40 20"><rect class="box" width="9"/></svg>'
+SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 40 20">'
+    '<rect class="box" width="9"/></svg>'
+)
 
 
 def test_a_diagram_is_in_the_notebook_itself_and_counts_among_the_figures(checkout):
@@ -241,7 +245,8 @@ def test_a_diagram_is_in_the_notebook_itself_and_counts_among_the_figures(checko
 
 def test_a_diagram_that_is_no_drawing_is_named_with_its_cell(checkout):
     source = checkout.add("1_toy", SOURCE + DIAGRAM)
-    with pytest.raises(MystError, match=r"1_toy\.py, cell that begins.*figures/1_toy\.svg: .*No such"):
+    message = r"1_toy\.py, cell that begins.*figures/1_toy\.svg: .*No such"
+    with pytest.raises(MystError, match=message):
         learner.learner_notebook(source)
     checkout.write("chapters/1_toy_chapter/figures/1_toy.svg", "<p>")
     with pytest.raises(MystError, match="not an SVG drawing"):

@@ -18,9 +18,9 @@ def proved(checkout):
     subprocess.run(["git", "init", "-q"], cwd=checkout.root, check=True)
 
     def run(*arguments):
-        plugins = ("-p", "dlcourse.build.tested", "-p", "no:cacheprovider")
+        options = ("-p", "dlcourse.build.tested", "-p", "no:cacheprovider", "--skip-if-proved")
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", *plugins, "--skip-if-proved", "tests", *arguments],
+            [sys.executable, "-m", "pytest", "-q", *options, "tests", *arguments],
             cwd=checkout.root, env=checkout.environment(PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"),
             capture_output=True, text=True,
         )  # fmt: skip
@@ -58,7 +58,7 @@ def test_a_change_while_they_ran_voids_what_they_showed(checkout, proved):
     assert proved().startswith(SKIPPED)
 
 
-def test_files_executed_notebooks_versions_and_the_command_line_count(checkout, proved, monkeypatch):
+def test_files_notebooks_versions_and_the_command_line_count(checkout, proved, monkeypatch):
     def digest(*arguments):
         return tested.tree_digest(checkout.root, [*arguments])
 

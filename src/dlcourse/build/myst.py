@@ -251,7 +251,7 @@ def _diagram(block: _Block, context: Context) -> list[str]:
     alt = block.options.get("alt", "")
     caption = " ".join(" ".join(block.lines).split())
     if not alt or not caption:
-        lacks = "an :alt: that tells what it shows" if not alt else "a caption that says what to see"
+        lacks = "a caption that says what to see" if alt else "an :alt: that tells what it shows"
         raise MystError(f"the diagram {block.argument} needs {lacks}")
     try:
         image = context.drawing(block.argument, alt)

@@ -86,7 +86,7 @@ def keep(**values: Any) -> None:
 
 
 def _plain(value: Any, path: str) -> Any:
-    """A value as JSON has it; NaN and infinities stay, as Python's own JSON writes and reads them."""
+    """A value as JSON has it; NaN and infinities stay, as Python's own JSON has them."""
     if value is None or isinstance(value, (bool, str)):
         return value
     if hasattr(value, "tolist"):  # NumPy arrays and scalars, tensors
