@@ -121,8 +121,7 @@ def test_summary_has_result_times_memory_device_and_error_of_each(ran):
 def test_time_is_that_of_the_processor_and_counts_what_a_cell_starts(ran):
     summary = results.read_summary(ran[0].root)
     good, hungry = (summary[path_of(stem)] for stem in ("1_good", "3_hungry"))
-    assert 0 < good["cpu_seconds"] < good["seconds"] + 0.1  # one thread, which also waits
-    assert hungry["cpu_seconds"] > 1.5
+    assert good["cpu_seconds"] > 0 and hungry["cpu_seconds"] > 1.5
     assert f"{hungry['cpu_seconds']:.1f} CPU s" in ran[1].stdout
 
 
@@ -232,13 +231,15 @@ def test_termination_is_an_interrupt_and_leaves_no_worker():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_dead_kernel_and_slow_cell_fail_with_a_reason(checkout, monkeypatch):
+@pytest.mark.parametrize(
+    "code, timeout, reason",
+    [("import os; os._exit(3)", 300, "Kernel died"), ("import time; time.sleep(60)", 1, "timed out")],
+)
+def test_dead_kernel_and_slow_cell_fail_with_a_reason(checkout, monkeypatch, code, timeout, reason):
     monkeypatch.setattr(runner, "execute_all", execute_here)
-    checkout.add("1_dies", "# %% [markdown]\n# # Dies\n\n# %%\nimport os; os._exit(3)\n")
-    checkout.add("2_slow", "# %% [markdown]\n# # Slow\n\n# %%\nimport time; time.sleep(60)\n")
-    dies, slow = run_all(checkout, timeout=1)
-    assert (dies.result, slow.result) == ("failed", "failed")
-    assert "Kernel died" in dies.error and "timed out" in slow.error
+    checkout.add("1_page", f"# %% [markdown]\n# # Page\n\n# %%\n{code}\n")
+    (outcome,) = run_all(checkout, timeout=timeout)
+    assert outcome.result == "failed" and reason in outcome.error
 
 
 # --- without kernels ------------------------------------------------------------------------------
