@@ -231,6 +231,22 @@ def test_termination_is_an_interrupt_and_leaves_no_worker():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_an_error_of_the_machinery_itself_is_not_hidden(monkeypatch):
+    class Pool:
+        def __init__(self, *given):
+            pass
+
+        def submit(self, *given):
+            raise OSError("no more processes")
+
+        def shutdown(self, **given):
+            pass
+
+    monkeypatch.setattr(runner, "ProcessPoolExecutor", Pool)
+    with pytest.raises(OSError, match="no more processes"):
+        list(runner.execute_all([None], 1))
+
+
 @pytest.mark.parametrize(
     "code, timeout, reason",
     [("import os; os._exit(3)", 300, "Kernel died"), ("import time; time.sleep(60)", 1, "timed out")],

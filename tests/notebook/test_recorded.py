@@ -216,6 +216,7 @@ def shell(installed, clock, monkeypatch, tmp_path):
     monkeypatch.setenv("DLCOURSE_GPU", "0")
     config = Config()
     config.HistoryManager.enabled = False  # else it writes into the person's own
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # the shell is another
     shell = InteractiveShell(config=config, ipython_dir=str(tmp_path))
     shell.run_cell("ran = []")
     load_ipython_extension(shell)

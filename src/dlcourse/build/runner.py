@@ -10,7 +10,7 @@ import multiprocessing
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,9 +86,11 @@ def execute_all(jobs: list[Job], workers: int) -> Iterator[tuple[Job, Outcome]]:
     # spawn: a worker must not inherit threads and locks of a parent that draws a progress bar
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(jobs)), context, start_worker)
+    waiting: dict[Future[Outcome], Job] = {}
     with _terminated_like_ctrl_c():
         try:
-            waiting = {pool.submit(execute, job): job for job in jobs}
+            for job in jobs:
+                waiting[pool.submit(execute, job)] = job
             while waiting:
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
