@@ -1,19 +1,30 @@
 """The command `dlcourse`: what it prints, and that it fails when it should."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 from typer.testing import CliRunner
 
-from dlcourse.cli import app
-from dlcourse.build import doctor, project
+from dlcourse.build import doctor, project, recorder
 from dlcourse.build.doctor import Finding
+from dlcourse.cli import app
 
 PYPROJECT = (
     '[project]\nname = "dlcourse"\nversion = "1.0.0"\n[project.optional-dependencies]\ntoy = []\n'
 )
+SOURCE = """\
+# %% [markdown]
+# # 1.1 The page ✓
+
+# %% tags=["gpu"] name="big"
+x = 1
+
+# %% tags=["long"] name="slow"
+x = 2
+"""
 
 
 def dlcourse(*arguments):
@@ -27,9 +38,9 @@ def course(tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").write_text(PYPROJECT)
     (tmp_path / "_config.yml").write_text("repository: {url: https://example.org/x}\n")
     (tmp_path / "_toc.yml").write_text("root: a\nchapters:\n- file: chapters/1_toy/1_page\n")
-    source = tmp_path / "chapters" / "1_toy" / "1_page.py"
-    source.write_text('# %% [markdown]\n# # 1.1 The page\n\n# %% tags=["gpu"] name="a"\nx = 1\n')
+    (tmp_path / "chapters" / "1_toy" / "1_page.py").write_text(SOURCE)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DLCOURSE_GPU", "0")
     return tmp_path
 
 
@@ -45,41 +56,76 @@ def test_help_lists_the_commands():
         [sys.executable, "-m", "dlcourse.cli", "--help"], capture_output=True, text=True
     )
     assert done.returncode == 0
-    for command in ("list", "run", "pair", "doctor"):
+    for command in (
+        *("list", "run", "record", "pair", "workspace", "fetch", "doctor"),
+        *("progress", "instructor"),
+    ):
         assert f" {command} " in done.stdout
 
 
-def test_list_shows_title_source_extra_gpu_cells_and_last_run(course):
+def test_what_the_terminal_cannot_show_is_no_error(course):
+    done = subprocess.run(
+        [sys.executable, "-m", "dlcourse.cli", "list"],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "1.1 The page \\u2713" in done.stdout
+
+
+# --- list -----------------------------------------------------------------------------------------
+
+
+def test_list_shows_title_source_extra_recorded_cells_and_last_run(course):
     done = dlcourse("list")
     assert done.exit_code == 0
-    for part in (
-        "1.1 The page",
-        "chapters/1_toy/1_page.py",
-        "toy",
-        "1 cell, no record",
-        "never run",
-    ):
-        assert part in done.stdout
+    assert done.stdout.splitlines() == [
+        "1.1 The page ✓",
+        "  source   chapters/1_toy/1_page.py",
+        "  extra    toy",
+        "  recorded 2 cells: 2 missing",
+        "  last run never run",
+    ]
 
 
-def test_list_shows_the_last_result(course):
-    entry = {"result": "failed", "seconds": 3, "peak_memory_mb": 70, "date": "2026-01-02T00:00:00"}
+@pytest.mark.parametrize(
+    "result, cpu, said",
+    [
+        ("failed", 3, "failed, 3 CPU s, 70 MB, 2026-01-02"),
+        ("ok", 44.4, "2026-01-02; over budget: 44 CPU seconds (budget 30)"),
+    ],
+)
+def test_list_shows_the_last_result(course, result, cpu, said):
+    entry = {"result": result, "cpu_seconds": cpu, "peak_memory_mb": 70}
     summary = course / "_build" / "executed" / "summary.json"
     summary.parent.mkdir(parents=True)
-    summary.write_text(json.dumps({"chapters/1_toy/1_page.py": entry}))
-    assert "failed, 3 s, 70 MB, 2026-01-02" in dlcourse("list").stdout
+    page = {"chapters/1_toy/1_page.py": {**entry, "date": "2026-01-02T00:00:00"}}
+    summary.write_text(json.dumps(page))
+    assert dlcourse("list").stdout.rstrip().endswith(said)
 
 
-@pytest.mark.parametrize("command", ["list", "run", "pair"])
+# --- paths and tools ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["list", "run", "record", "pair", "workspace"])
 def test_outside_of_a_checkout_the_commands_say_what_to_do(nowhere, command):
     done = dlcourse(command)
     assert done.exit_code == 1 and "clone the repository" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["run", "pair"])
+@pytest.mark.parametrize("command", ["run", "record", "pair", "workspace"])
 def test_unknown_path_is_named(course, command):
     done = dlcourse(command, "chapters/none.py")
     assert done.exit_code == 1 and "chapters/none.py does not exist" in done.stderr
+
+
+def test_missing_tools_are_named_with_the_command_that_installs_them(course, monkeypatch):
+    monkeypatch.setattr(doctor, "missing_modules", lambda *names: ["papermill"])
+    done = dlcourse("run")
+    assert done.exit_code == 1
+    assert "papermill not installed; pip install 'dlcourse[notebooks]'" in done.stderr
+
+
+# --- pair and workspace ---------------------------------------------------------------------------
 
 
 def test_pair_writes_then_checks(course):
@@ -101,17 +147,74 @@ def test_pair_names_what_has_no_plain_form_and_fails(course):
     assert done.exit_code == 1 and "{newrole}" in done.stdout
 
 
-def test_run_refuses_to_record_without_a_gpu(course, monkeypatch):
-    monkeypatch.setenv("DLCOURSE_GPU", "0")
-    done = dlcourse("run", "--record")
-    assert done.exit_code == 2 and "only on a GPU" in done.stderr
+def test_a_learners_copy_is_made_once_and_never_overwritten(course):
+    copy = course / "workspace" / "1_toy" / "1_page.ipynb"
+    assert dlcourse("workspace").stdout == f"{copy}: made\n"
+    mine = copy.read_text().replace("x = 2", "x = 'my answer'")
+    copy.write_text(mine)
+    assert dlcourse("workspace").stdout == f"{copy}: kept as it is\n"
+    source = course / "chapters" / "1_toy" / "1_page.py"
+    source.write_text(SOURCE.replace("x = 1", "x = 3"))
+    assert "newer edition: rename yours" in dlcourse("workspace").stdout
+    assert copy.read_text() == mine
+    copy.rename(copy.with_name("mine.ipynb"))
+    assert dlcourse("workspace").stdout == f"{copy}: made\n"
+    assert "x = 3" in copy.read_text() and copy.with_name("mine.ipynb").read_text() == mine
 
 
-def test_missing_tools_are_named_with_the_command_that_installs_them(course, monkeypatch):
-    monkeypatch.setattr(doctor, "missing_modules", lambda *names: ["papermill"])
-    done = dlcourse("run")
-    assert done.exit_code == 1
-    assert "papermill not installed; pip install 'dlcourse[notebooks]'" in done.stderr
+# --- record ---------------------------------------------------------------------------------------
+
+
+def test_record_lists_the_cells_and_their_state(course):
+    done = dlcourse("record", "--list")
+    assert done.stdout.splitlines() == ["missing     gpu  1.1.big", "missing     long 1.1.slow"]
+
+
+def test_record_skips_what_needs_a_gpu(course):
+    done = dlcourse("record", "--kind", "gpu")
+    assert done.exit_code == 0
+    assert "1.1.big  needs a GPU; there is none" in done.stdout
+    assert done.stdout.rstrip().endswith("0 recorded, 1 skipped, 0 failed")
+
+
+@pytest.mark.parametrize(
+    "arguments, code, said",
+    [
+        (["--kind", "slow"], 2, "--kind is one of gpu, long, not 'slow'"),
+        (["--cell", "1.1.none"], 1, "no such recorded cell: 1.1.none; there are: 1.1.big"),
+    ],
+)
+def test_record_refuses_what_is_not_there(course, arguments, code, said):
+    done = dlcourse("record", *arguments)
+    assert done.exit_code == code and said in done.stderr
+
+
+@pytest.mark.parametrize("command", ["record", "list"])
+def test_a_source_that_cannot_be_read_is_named(course, command):
+    source = course / "chapters" / "1_toy" / "1_page.py"
+    source.write_text("# %% [markdown]\n# {{exercise 1.1.none}}\n")
+    done = dlcourse(command)
+    assert done.exit_code == 1 and "dlcourse: no exercise '1.1.none'" in done.stderr
+
+
+def test_a_cell_that_fails_fails_the_command_with_its_report(course, monkeypatch):
+    def record(root, cells, *, timeout, finished):
+        done = [
+            recorder.Recording("1.1.big", "failed", 2.0, "Traceback …\nKeyError: 'x'"),
+            recorder.Recording("1.1.slow", "recorded", 3.0),
+        ]
+        for recording in done:
+            finished(recording)
+        return done
+
+    monkeypatch.setattr(recorder, "record", record)
+    done = dlcourse("record")
+    assert done.exit_code == 1 and "FAILED 1.1.big\nTraceback …\nKeyError: 'x'" in done.stderr
+    assert "failed       2.0 s  1.1.big  KeyError: 'x'" in done.stdout
+    assert done.stdout.rstrip().endswith("1 recorded, 0 skipped, 1 failed")
+
+
+# --- doctor ---------------------------------------------------------------------------------------
 
 
 def findings(monkeypatch, *found):
@@ -143,7 +246,7 @@ def test_doctor_speaks_json(monkeypatch):
     ]
 
 
-def test_doctor_finds_this_machine_able(monkeypatch):
+def test_doctor_finds_this_machine_able():
     for check in (doctor._python, doctor._papermill, doctor._kernel, doctor._disk):
         assert check().state == "ok"
 

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from dlcourse.exercises.cli import progress
+from dlcourse.exercises.cli import progress, show_all_text
 from dlcourse.teach.cli import instructor
 
 app = typer.Typer(
@@ -25,6 +25,11 @@ app = typer.Typer(
 
 app.command()(progress)
 app.add_typer(instructor, name="instructor")
+
+
+@app.callback()
+def _before_any_command() -> None:
+    show_all_text()
 
 
 def _fail(message: object, code: int = 1) -> NoReturn:
@@ -69,7 +74,7 @@ def list_chapters() -> None:
 
     try:
         rows = overview(_root())
-    except (ProjectError, ValueError) as error:
+    except (ProjectError, ValueError, LookupError) as error:
         _fail(error)
     for row in rows:
         typer.echo("\n".join(lines(row)))
@@ -82,7 +87,7 @@ def run(
         typer.Argument(help="Sources (.py), notebooks (.ipynb) or folders; by default, all."),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("-j", "--jobs", min=1, help="Notebooks at a time. [default: cores]")
+        int | None, typer.Option("-j", "--jobs", min=1, help="How many at a time. [default: cores]")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Execute also what has not changed.")] = (
         False
@@ -153,7 +158,7 @@ def record(
     """Record cells that need a GPU or take minutes: what is missing, or of older code."""
     _require_notebook_tools()
     from dlcourse.build import recorder
-    from dlcourse.notebook.records import KINDS, RecordError, origin
+    from dlcourse.notebook.records import KINDS, origin
 
     root = _root()
     chosen = _resolve(paths or [], root)
@@ -163,7 +168,7 @@ def record(
         cells = recorder.wanted(
             root, chosen, kind=kind, keys=cell or (), everything=everything or show
         )
-    except RecordError as error:
+    except (ValueError, LookupError) as error:  # what a source asks for and is not there
         _fail(error)
     if show:
         for item in cells:

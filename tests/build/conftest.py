@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import dlcourse
+from dlcourse.chapters import chapters
+
+ODD = "my course & [more] (1)"  # a name that a person may give the folder
 PYPROJECT = """\
 [project]
 name = "dlcourse"
@@ -26,6 +31,23 @@ BIBLIOGRAPHY = r"""
 @misc{godel, author = {G{\"o}del, Kurt}, title = {On it}, year = {1931}}
 @misc{arxivonly, author = {{Google Brain}}, title = {T}, year = {2020}, eprint = {1.2}}
 """
+TOY_FACADE = '''\
+"""A chapter."""
+
+from dlcourse.chapters import attach
+
+CHAPTER = 1
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)
+'''
+TOY_MODULE = '''\
+"""A module."""
+
+
+def {name}():
+    """A number."""
+    return {value}  # a comment
+'''
 
 
 class Checkout:
@@ -34,6 +56,7 @@ class Checkout:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.listed: list[str] = []
+        self.variables = {"OMP_NUM_THREADS": "1", "DLCOURSE_GPU": "0"}
         self.write("pyproject.toml", PYPROJECT)
         self.write("_config.yml", "repository:\n  url: https://example.org/someone/course/\n")
         self.write("chapters/2_cited/references.bib", BIBLIOGRAPHY)
@@ -58,11 +81,32 @@ class Checkout:
         self._write_toc()
         return self.write(f"chapters/{folder}/{stem}.py", text)
 
+    def give_package(self, *rooms: str) -> None:
+        """A copy of the package under ``src``, which kernels import, with one chapter of its own.
+
+        The chapter offers ``one`` and ``two``, each from a module of its own. ``rooms``: only these
+        folders of the package; by default all but chapters.
+        """
+        package, ours = Path(dlcourse.__file__).parent, self.root / "src" / "dlcourse"
+        folders = {path.name for path in package.iterdir() if path.is_dir()}
+        shutil.rmtree(ours)
+        for folder in rooms or folders - {"__pycache__", *chapters().values()}:
+            ignored = shutil.ignore_patterns("__pycache__", "site")
+            shutil.copytree(package / folder, ours / folder, ignore=ignored)
+        for file in package.glob("*.py"):
+            shutil.copy(file, ours)
+        self.variables["PYTHONPATH"] = str(self.root / "src")
+        self.write("src/dlcourse/toy_chapter/__init__.py", TOY_FACADE)
+        stub = "from .one import one as one\nfrom .two import two as two\n"
+        self.write("src/dlcourse/toy_chapter/__init__.pyi", stub)
+        self.write("src/dlcourse/toy_chapter/one.py", TOY_MODULE.format(name="one", value=1))
+        self.write("src/dlcourse/toy_chapter/two.py", TOY_MODULE.format(name="two", value=2))
+
     def executed(self, stem: str, folder: str = "1_toy_chapter") -> Path:
         return self.root / "_build" / "executed" / "chapters" / folder / f"{stem}.ipynb"
 
     def environment(self, **extra: str) -> dict[str, str]:
-        return {**os.environ, "OMP_NUM_THREADS": "1", "DLCOURSE_GPU": "0", **extra}
+        return {**os.environ, **self.variables, **extra}
 
     def popen(self, *arguments: str, **environment: str) -> subprocess.Popen:
         return subprocess.Popen(
@@ -76,15 +120,15 @@ class Checkout:
 
     def dlcourse(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
         process = self.popen(*arguments, **environment)
-        stdout, stderr = process.communicate(timeout=120)
+        stdout, stderr = process.communicate(timeout=300)
         return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
 
 @pytest.fixture
 def checkout(tmp_path):
-    return Checkout(tmp_path)
+    return Checkout(tmp_path / ODD)
 
 
 @pytest.fixture(scope="module")
 def module_checkout(tmp_path_factory):
-    return Checkout(tmp_path_factory.mktemp("course"))
+    return Checkout(tmp_path_factory.mktemp("course") / ODD)

@@ -1,51 +1,40 @@
-"""One source, three notebooks: what the learner gets, and that writing it is repeatable."""
-
-import json
-import subprocess
-import sys
+"""One source: the site's notebook has every cell as it is written, and knows its recorded cells."""
 
 import nbformat
 import pytest
 
-from dlcourse.build import learner, project, sources
-from dlcourse.build.myst import MystError
-from dlcourse.build.records import RecordError
+from dlcourse.build import project, sources
+from dlcourse.notebook.records import RecordError
 
 SOURCE = """\
 # %% [markdown]
 # (sec-toy)=
 # # 1.1 A toy
-# By {cite:t}`chen2023lion`, {cite:t}`robbins1951`, {cite:t}`godel`, {cite:t}`arxivonly`;
-# see {numref}`fig-line` and {doc}`/book/intro`.
+# By {cite:t}`chen2023lion`.
 
 # %% tags=["parameters"]
-profile = "cpu"
-
-# %% mystnb={"figure": {"caption": "A line by {cite:t}`godel`.", "name": "fig-line"}}
-x = 1
-
-# %% [markdown] tags=["solution"]
-# :::{solution} ex
-# SECRET
-# :::
-
-# %% tags=["solution"]
-secret = "SECRET"
-
-# %% [markdown] tags=["site-only"]
-# {unknown}`only on the site`
+size = 1
 
 # %%
 x = 1
 
-# %% tags=["gpu"] name="big"
+# %% tags=["gpu", "hide-input"] name="big"
 import torch
+
+# %%
+x = 1
 """
 
 
 @pytest.fixture
 def source(checkout):
-    return checkout.add("1_toy", SOURCE)
+    return checkout.add("1a_toy", SOURCE)
+
+
+def recorded(source, *cells):
+    """The recorded cells of a notebook with these cells."""
+    source.write_text("\n\n".join(cells))
+    return sources.read_source(source)
 
 
 def test_site_notebook_has_all_cells_as_written(source):
@@ -53,166 +42,75 @@ def test_site_notebook_has_all_cells_as_written(source):
     nbformat.validate(notebook)
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
     assert notebook.metadata.kernelspec.name == "python3"
-    assert len(notebook.cells) == 8
+    assert [cell.cell_type for cell in notebook.cells] == ["markdown", *["code"] * 4]
     assert "{cite:t}`chen2023lion`" in notebook.cells[0].source
-    assert notebook.cells[-1].metadata.name == "big"
+    assert notebook.cells[1].metadata.tags == ["parameters"]
 
 
-def test_learners_notebook_has_no_solution_and_nothing_of_the_site(source):
-    text = sources.notebook_text(sources.learner_notebook(source))
-    assert "SECRET" not in text and "only on the site" not in text and "{cite" not in text
+def test_a_notebook_knows_its_section_and_a_recorded_cell_its_key(source):
+    notebook = sources.read_source(source)
+    assert notebook.metadata.dlcourse == {"section": "1.1a"}
+    keys = [cell.metadata.get("dlcourse") for cell in notebook.cells]
+    assert keys == [None, None, None, {"record": "1.1a.big"}, None]
 
 
-def test_learners_notebook_is_valid_and_has_no_output(source):
-    notebook = nbformat.reads(sources.notebook_text(sources.learner_notebook(source)), as_version=4)
-    nbformat.validate(notebook)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
-    assert notebook.metadata.kernelspec.name == "python3"
+def test_cells_with_the_same_text_have_ids_of_their_own_that_repeat(source):
+    ids = [cell.id for cell in sources.read_source(source).cells]
+    assert len(set(ids)) == len(ids) and ids[4] == f"{ids[2]}-2"
+    assert ids == [cell.id for cell in sources.read_source(source).cells]
 
 
-def test_citations_link_doi_then_url_then_arxiv(source):
-    text = sources.learner_notebook(source).cells[1].source
-    assert "[Chen et al. (2023)](https://example.org/lion)" in text
-    assert "[Robbins and Monro (1951)](https://doi.org/10.1214/aoms/1177729586)" in text
-    assert "Gödel (1931)" in text
-    assert "[Google Brain (2020)](https://arxiv.org/abs/1.2)" in text
+def test_a_source_needs_no_header(checkout):
+    bare = checkout.add("1_bare", "# %% [markdown]\n# # Title\n")
+    assert [cell.source for cell in sources.read_source(bare).cells] == ["# Title"]
 
 
-def test_a_figures_caption_follows_its_cell(source):
-    cells = sources.learner_notebook(source).cells
-    position = next(i for i, cell in enumerate(cells) if cell.source == "x = 1")
-    assert cells[position + 1].source == "**Figure 1.** A line by Gödel (1931)."
-    assert "see Figure 1 and Introduction" in cells[1].source
-
-
-def test_cell_ids_repeat_and_survive_edits_of_other_cells(checkout, source):
-    before = [cell.id for cell in sources.learner_notebook(source).cells]
-    assert before == [cell.id for cell in sources.learner_notebook(source).cells]
-    assert len(set(before)) == len(before)
-    source.write_text(SOURCE.replace('profile = "cpu"', 'profile = "gpu"'))
-    after = [cell.id for cell in sources.learner_notebook(source).cells]
-    assert [a == b for a, b in zip(before, after)].count(False) == 1
-
-
-def test_setup_cell_installs_the_chapters_extra_at_the_release(source):
-    setup = sources.learner_notebook(source).cells[0]
-    assert '"dlcourse[toy-chapter] @ git+https://example.org/someone/course@v1.2.3"' in setup.source
-
-
-def test_chapter_without_an_extra_installs_the_plain_package(checkout):
-    source = checkout.add("1_x", "# %% [markdown]\n# # X\n", folder="2_other")
-    setup = sources.learner_notebook(source).cells[0]
-    assert '"dlcourse @ git+https://example.org/someone/course@v1.2.3"' in setup.source
-
-
-def test_stamped_copy_names_the_commit_and_leaves_the_original(source):
-    notebook = sources.learner_notebook(source)
-    stamped = sources.stamp(notebook, "0123abc")
-    assert 'course@0123abc"' in stamped.cells[0].source
-    assert 'course@v1.2.3"' in notebook.cells[0].source
-    nbformat.validate(stamped)
-    assert 'course@ffff"' in sources.stamp(stamped, "ffff").cells[0].source
-
-
-def test_only_a_learners_notebook_can_be_stamped_and_only_with_a_reference(source):
-    with pytest.raises(ValueError, match="no setup cell"):
-        sources.stamp(sources.read_source(source), "abc")
-    with pytest.raises(ValueError, match="not a commit"):
-        sources.stamp(sources.learner_notebook(source), 'x"; import os')
-
-
-SETUP_PROBE = """
-import importlib.util, json, subprocess, sys, types
-calls = []
-subprocess.run = lambda command, **options: calls.append([command[1:], options])
-{colab}
-{missing}
-exec(json.loads({setup!r}))
-print(json.dumps(calls))
-"""
-
-
-@pytest.mark.parametrize("colab", [True, False])
-@pytest.mark.parametrize("missing", [True, False])
-def test_setup_cell_installs_on_colab_only_and_only_if_missing(source, colab, missing):
-    code = SETUP_PROBE.format(
-        colab='sys.modules["google.colab"] = types.ModuleType("c")' if colab else "",
-        missing="importlib.util.find_spec = lambda name: None" if missing else "",
-        setup=json.dumps(sources.learner_notebook(source).cells[0].source),
+def test_recorded_cells_are_found_by_name_in_order(source):
+    notebook = recorded(
+        source, '# %% tags=["long"] name="b"\n1', "# %%\n2", '# %% tags=["gpu"] name="a"\n3'
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    calls = json.loads(done.stdout)
-    if colab and missing:
-        ((command, options),) = calls
-        assert command[:3] == ["-m", "pip", "install"]
-        assert command[-1].endswith("course@v1.2.3") and options == {"check": True}
-    else:
-        assert calls == []
+    assert [cell.source for cell in sources.recorded_cells(notebook).values()] == ["1", "3"]
+    assert list(sources.recorded_cells(notebook)) == ["b", "a"]
 
 
-def test_pair_is_written_once_and_again_only_when_it_differs(source):
-    assert sources.write_pair(source)
-    pair = sources.pair_path(source)
-    stamp = pair.stat().st_mtime_ns
-    assert not sources.write_pair(source)
-    assert pair.stat().st_mtime_ns == stamp
-    assert sources.pair_in_step(source)
-    pair.write_text(pair.read_text().replace("x = 1", "x = 2"))
-    assert not sources.pair_in_step(source)
-    assert sources.write_pair(source) and sources.pair_in_step(source)
+@pytest.mark.parametrize(
+    "cells, message",
+    [
+        (
+            ['# %% tags=["gpu"]\nstep()\nmore()'],
+            r"cell 0 \('step\(\)'\) is tagged gpu but has no name.*# %% tags=\[\"gpu\"\] name=",
+        ),
+        (['# %% tags=["long"] name="a b"\n1'], "tagged long but has no name"),
+        (['# %% tags=["gpu"] name="a"\n1', '# %% tags=["long"] name="a"\n2'], "'a' is taken"),
+        (['# %% [markdown] tags=["gpu"] name="a"\n# Text'], "not a code cell; remove the tag"),
+        (['# %% tags=["gpu", "long"] name="a"\n1'], "gpu and long; .* tagged gpu alone"),
+        (['# %% tags=["gpu"] name="a"\n%time f()'], "not plain Python"),
+        (['# %% tags=["gpu"] name="a"\nx = ('], "not plain Python"),
+    ],
+)
+def test_cells_that_cannot_be_recorded_are_refused_with_the_reason(source, cells, message):
+    with pytest.raises(RecordError, match=message):
+        recorded(source, *cells)
 
 
-def test_failed_write_leaves_the_old_file_and_nothing_else(source, monkeypatch):
-    sources.write_pair(source)
-    before = sources.pair_path(source).read_bytes()
-    source.write_text(SOURCE + "\n# %%\nnew = 1\n")
-    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        sources.write_pair(source)
-    assert sources.pair_path(source).read_bytes() == before
-    assert sorted(file.suffix for file in source.parent.iterdir()) == [".ipynb", ".py"]
-
-
-def test_unknown_markdown_names_file_and_cell(checkout):
-    source = checkout.add("1_new", "# %% [markdown]\n# # Title\n# {newrole}`x`\n")
-    with pytest.raises(MystError, match=r"1_new\.py, cell that begins '# Title': role \{newrole\}"):
-        sources.learner_notebook(source)
-
-
-def test_gpu_cell_has_a_guard_in_the_learners_notebook_only(source):
-    site, learner = sources.read_source(source), sources.learner_notebook(source)
-    assert site.cells[-1].source == "import torch"
-    assert "if not torch.cuda.is_available():" in learner.cells[-1].source
-    digests = {records.source_digest(book.cells[-1].source) for book in (site, learner)}
-    assert digests == {records.source_digest("import torch")}
-
-
-def test_gpu_cell_that_cannot_be_guarded_is_named(checkout):
-    source = checkout.add("1_gpu", '# %% tags=["gpu"] name="big"\nx = 1\nx\n')
-    with pytest.raises(RecordError, match=r"1_gpu\.py, gpu cell 'big': it ends with a bare value"):
-        sources.learner_notebook(source)
-
-
-def test_gpu_cell_without_a_name_is_refused(checkout):
-    source = checkout.add("1_gpu", '# %% tags=["gpu"]\nstep()\n')
-    with pytest.raises(RecordError, match="has no name"):
-        sources.read_source(source)
-
-
-def test_missing_address_says_where_to_set_it(checkout, source):
-    checkout.write("_config.yml", "title: x\n")
-    with pytest.raises(project.ProjectError, match="repository.url"):
-        sources.learner_notebook(source)
-
-
-def test_exercise_markers_become_cells_and_solutions_stay_out(checkout):
+def test_exercise_markers_become_cells(checkout):
     source = checkout.add("1_ex", "# %% [markdown]\n# {{exercise 119.2.lion}}\n")
-    site = sources.notebook_text(sources.read_source(source))
-    learner = sources.notebook_text(sources.learner_notebook(source))
-    assert "NotImplementedError" in site and "NotImplementedError" in learner
-    assert "{solution}" in site and "{{exercise" not in site
-    assert len(learner) < len(site)
+    text = sources.notebook_text(sources.read_source(source))
+    assert "NotImplementedError" in text and "{solution}" in text and "{{exercise" not in text
+
+
+def test_the_title_is_the_first_heading(source):
+    assert sources.title_of(sources.read_source(source)) == "1.1 A toy"
+    assert sources.title_of(recorded(source, "# %%\n# # no title\n")) is None
+
+
+def test_the_text_of_a_notebook_is_that_of_a_file(source):
+    text = sources.notebook_text(sources.read_source(source))
+    assert text.endswith("}\n") and text.startswith('{\n "cells"')
+    assert sources.notebook_text(nbformat.reads(text, as_version=4)) == text
+
+
+# --- the checkout ---------------------------------------------------------------------------------
 
 
 def test_only_listed_sources_are_chapters(checkout, source):
@@ -230,3 +128,37 @@ def test_root_is_found_from_below_and_named_when_absent(
     monkeypatch.setattr(project, "__file__", str(elsewhere / "a/b/c/d.py"))
     with pytest.raises(project.ProjectError, match="clone the repository"):
         project.find_root(elsewhere)
+
+
+@pytest.mark.parametrize(
+    "stem, section", [("1a_toy", "1.1a"), ("2_optimizers", "1.2"), ("0_overview", "1.0")]
+)
+def test_a_section_is_the_chapters_number_and_the_stems(checkout, stem, section):
+    source = checkout.add(stem, "")
+    assert project.section_of(checkout.root, source) == section
+
+
+def test_records_lie_in_the_chapters_package_by_the_sources_stem(checkout, source):
+    path = project.records_path(checkout.root, source)
+    assert path == checkout.root / "src/dlcourse/toy_chapter/records/1a_toy.json"
+
+
+def test_a_chapters_extra_has_its_name_if_there_is_one(checkout, source):
+    assert project.extra_of(checkout.root, source) == "toy-chapter"
+    other = checkout.add("1_x", "", folder="2_other")
+    assert project.extra_of(checkout.root, other) is None
+
+
+def test_missing_address_says_where_to_set_it(checkout):
+    assert project.repository_url(checkout.root) == "https://example.org/someone/course"
+    checkout.write("_config.yml", "title: x\n")
+    with pytest.raises(project.ProjectError, match=r"repository\.url in .*_config\.yml"):
+        project.repository_url(checkout.root)
+
+
+@pytest.mark.parametrize(
+    "path, hidden",
+    [("a/b.py", False), ("a/.ipynb_checkpoints/b-checkpoint.py", True), (".x/b.py", True)],
+)
+def test_folders_of_jupyters_own_are_hidden(tmp_path, path, hidden):
+    assert project.is_hidden((tmp_path / path).relative_to(tmp_path)) == hidden

@@ -8,29 +8,34 @@ it does not reach.
 from __future__ import annotations
 
 import ast
-import builtins
 import hashlib
+import symtable
 from collections.abc import Iterator, Sequence
 
 from dlcourse.build.reach import Package, code_text
 
 
-def _names(node: ast.AST) -> set[str]:
-    """All names that occur in a piece of code."""
-    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+def _names(code: str) -> tuple[set[str], set[str]]:
+    """The notebook's names that a piece of a cell reads, and those that it defines.
 
-
-def _bound(statement: ast.stmt) -> set[str]:
-    """The names that a statement of a notebook's cell defines."""
-    found: set[str] = set()
-    for node in ast.walk(statement):
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            found |= {(a.asname or a.name).partition(".")[0] for a in node.names}
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            found.add(node.name)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
-    return found
+    What is local to a function is neither.
+    """
+    top = symtable.symtable(code, "<cell>", "exec")
+    reads: set[str] = set()
+    defines: set[str] = set()
+    tables = [top]
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        for symbol in table.get_symbols():
+            if table is not top and not symbol.is_global():
+                continue
+            if symbol.is_referenced():
+                reads.add(symbol.get_name())
+            if symbol.is_assigned() or symbol.is_imported():
+                defines.add(symbol.get_name())
+    changed = (n.target for n in ast.walk(ast.parse(code)) if isinstance(n, ast.AugAssign))
+    return reads | {t.id for t in changed if isinstance(t, ast.Name) and t.id in defines}, defines
 
 
 def used_statements(definitions: Sequence[str], cell: str) -> list[str]:
@@ -40,36 +45,56 @@ def used_statements(definitions: Sequence[str], cell: str) -> list[str]:
     import that brings several names only the used ones stay.
     """
     statements = [
-        (part, text)
+        _Statement(part, _segment(part, text))
         for text in definitions
         for part in ast.parse(text).body
         if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
     ]
-    needed = _names(ast.parse(cell)) - set(dir(builtins))
+    needed = _names(cell)[0]
     used: set[int] = set()
     while True:
         more = {
             i
-            for i, (part, _) in enumerate(statements)
-            if i not in used and (not _bound(part) or _bound(part) & needed)
+            for i, statement in enumerate(statements)
+            if i not in used and (not statement.defines or statement.defines & needed)
         }
         if not more:
             break
         used |= more
         for i in more:
-            needed |= _names(statements[i][0])
-    return [_segment(*statements[i], needed) for i in sorted(used)]
+            needed |= statements[i].reads
+    return [statements[i].cut(needed) for i in sorted(used)]
 
 
-def _segment(statement: ast.stmt, text: str, needed: set[str]) -> str:
-    if isinstance(statement, (ast.Import, ast.ImportFrom)):
-        kept = [
-            a for a in statement.names if (a.asname or a.name).partition(".")[0] in needed
-        ]  # never empty: the statement is there for one of them
-        if isinstance(statement, ast.Import):
-            return ast.unparse(ast.Import(names=kept))
-        return ast.unparse(ast.ImportFrom(statement.module, kept, statement.level))
-    return ast.get_source_segment(text, statement) or ""
+class _Statement:
+    """One statement of a definition cell, with the names that it reads and defines."""
+
+    def __init__(self, node: ast.stmt, text: str) -> None:
+        self.node, self.text = node, text
+        self.reads, self.defines = _names(text)
+
+    def cut(self, needed: set[str]) -> str:
+        """The statement's text; of an import only the names that are needed."""
+        if not isinstance(self.node, (ast.Import, ast.ImportFrom)) or not self.defines:
+            return self.text
+        names = [a for a in self.node.names if (a.asname or a.name).partition(".")[0] in needed]
+        if isinstance(self.node, ast.Import):
+            return ast.unparse(ast.Import(names))
+        return ast.unparse(ast.ImportFrom(self.node.module, names, self.node.level))
+
+
+def _segment(node: ast.stmt, text: str) -> str:
+    """The text of a statement, with its decorators."""
+    segment = ast.get_source_segment(text, node) or ""
+    if decorators := getattr(node, "decorator_list", []):
+        first = min(decorator.lineno for decorator in decorators)
+        return "\n".join([*text.split("\n")[first - 1 : node.lineno - 1], segment])
+    return segment
+
+
+def _computes_nothing(module: str) -> bool:
+    carriers = ("dlcourse", "dlcourse._torchvision", "dlcourse.chapters", "dlcourse.notebook")
+    return module in carriers or module.startswith("dlcourse.notebook.")
 
 
 def _sha256(parts: Iterator[str]) -> str:
@@ -83,7 +108,11 @@ def cell_digest(definitions: Sequence[str], cell: str) -> str:
 
 
 def code_digest(package: Package, definitions: Sequence[str], cell: str) -> str:
-    """SHA-256 of the package's code that a cell reaches."""
+    """SHA-256 of the package's code that a cell reaches.
+
+    Left out is what only loads, hands on and shows (the version of the package, the facades'
+    machinery, ``dlcourse.notebook``): it computes nothing, and lies under every cell.
+    """
     source = "\n".join([*used_statements(definitions, cell), cell])
-    reached = package.reach(package.imports_of(ast.parse(source)))
+    reached = package.reach(package.imports_of(ast.parse(source)), _computes_nothing)
     return package.digest(reached.modules, code_only=True)

@@ -1,8 +1,8 @@
 """The papermill engine ``dlcourse``: ``papermill --engine dlcourse IN.ipynb OUT.ipynb``.
 
 It differs from papermill's own engine in four ways. A recorded cell (tag ``gpu`` or ``long``) is
-not run and shows its record. A cell tagged ``raises-exception`` may fail, keeps what it printed, and
-does not fail the notebook. Widgets become static pictures. And the kernel's environment is the
+not run and shows its record. A cell tagged ``raises-exception`` may fail, keeps what it printed,
+and does not fail the notebook. Widgets become static pictures. And the kernel's environment is the
 course's (``dlcourse.build.kernel``), so that a person's own settings don't change what is shown.
 
 papermill loads this module, through the entry point, while papermill itself is being imported. So
@@ -48,9 +48,13 @@ def unfold_expected_errors(notebook: Any) -> None:
 
 
 def installed_record(key: str) -> CellRecord | None:
-    """The record of a cell in the installed package."""
-    chapter, section, name = records.parse_key(key)
-    return records.read_records(records.installed_records(chapter, section)).get(name)
+    """The record of a cell in the installed package, which may be older than the notebook."""
+    try:
+        chapter, section, name = records.parse_key(key)
+        path = records.installed_records(chapter, section)
+    except records.RecordError:  # it does not know the chapter
+        return None
+    return records.read_records(path).get(name)
 
 
 def show_record(

@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# Settings of a person that would change what a page shows.
-_REMOVED = ("PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONINSPECT", "PYTHONOPTIMIZE", "LC_ALL", "TZ")
+# Settings of a person that would change what a page shows, beside all that begin with LC_.
+_REMOVED = {
+    *("PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONINSPECT", "PYTHONOPTIMIZE"),
+    *("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"),  # what libraries ask before they print
+}
 
 
 @contextmanager
@@ -27,7 +30,11 @@ def kernel_environment(threads: int = 1, **more: str) -> Iterator[dict[str, str]
     with TemporaryDirectory(prefix="dlcourse-kernel-") as folder:
         # The profile is made here: two kernels that make it at once would be in each other's way.
         (Path(folder) / "profile_default" / "startup").mkdir(parents=True)
-        kept = {name: value for name, value in os.environ.items() if name not in _REMOVED}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in _REMOVED and not name.startswith("LC_")
+        }
         yield {
             **kept,
             "DLCOURSE_STATIC": "1",

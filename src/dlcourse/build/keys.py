@@ -26,7 +26,7 @@ from dlcourse.notebook.records import CellRecord
 
 # What executes a notebook, beside the notebook's own imports.
 _MACHINERY = "import IPython, ipykernel, matplotlib_inline, nbclient, dlcourse.build.engine"
-_READ = re.compile(r"\brecorded\(\s*[\"']([\w.-]+)[\"']")
+_READ = re.compile(r"[\"'](\d+\.\d+[a-z]?\.[\w-]+)[\"']")  # any name that a record could have
 _EXERCISE = re.compile(r"\b(?:check|quiz)\(\s*[\"']([\w.-]+)[\"']")
 
 

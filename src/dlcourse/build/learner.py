@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dlcourse.build import bibliography, myst, project
+from dlcourse.build import bibliography, drawings, myst, project
 from dlcourse.build.sources import notebook_text, read_source, recorded_cells, set_cell_ids
 from dlcourse.files import write_if_changed
 from dlcourse.notebook.records import has_tag
@@ -50,24 +50,28 @@ def _markdown_of(path: Path) -> str:
     return "\n\n".join(re.sub(r"^# ?", "", cell, flags=re.MULTILINE) for cell in markdown)
 
 
-def _context(root: Path, source: Path, strict: bool) -> myst.Context:
-    """What the Markdown of ``source`` can refer to: labels and titles of the book, its works."""
+def _context(root: Path, source: Path) -> myst.Context:
+    """What the Markdown of ``source`` can refer to: pages and labels of the book, its works."""
     context = myst.Context(
         document=source.relative_to(root).with_suffix("").as_posix(),
         works=lambda: bibliography.works(root),
-        strict=strict,
+        drawing=lambda path, alt: drawings.markdown_image(
+            (source.parent / path).read_text(encoding="utf8"), alt
+        ),
     )
     for page in sorted([*root.glob("book/**/*.md"), *root.glob("chapters/*/*.py")]):
+        if project.is_hidden(page.relative_to(root)):
+            continue
         document = page.relative_to(root).with_suffix("").as_posix()
-        title, labels = _scanned(page, document, page.stat().st_mtime_ns)
-        context.labels.update(labels)
-        context.titles[document] = title or page.stem
+        context.documents.add(document)
+        labels = _labels(page, page.stat().st_mtime_ns)
+        context.labels.update(dict.fromkeys(labels, document))
     return context
 
 
 @lru_cache(maxsize=256)  # all pages are read for each notebook
-def _scanned(page: Path, document: str, mtime: int) -> tuple[str | None, dict[str, myst.Target]]:
-    return myst.scan_labels(_markdown_of(page), document)
+def _labels(page: Path, mtime: int) -> list[str]:
+    return myst.heading_labels(_markdown_of(page))
 
 
 def _figure_metadata(cell: Any) -> dict[str, str]:
@@ -85,16 +89,13 @@ def _setup_cell(root: Path, source: Path, ref: str, recorded: bool) -> Any:
     return cell
 
 
-def learner_notebook(
-    source: str | Path, root: str | Path | None = None, strict: bool = True
-) -> Any:
+def learner_notebook(source: str | Path, root: str | Path | None = None) -> Any:
     """The learner's notebook of a ``.py`` source.
 
     Its setup cell names the release of pyproject.toml; ``stamp`` makes a copy that names a commit.
 
     Raises:
-        MystError: Markdown with a role, directive, label or citation that has no plain form
-            (unless ``strict`` is false).
+        MystError: Markdown with a role, directive, label or citation that has no plain form.
         ProjectError: _config.yml has no ``repository.url``.
     """
     from nbformat.v4 import new_markdown_cell
@@ -102,7 +103,7 @@ def learner_notebook(
     source = Path(source).resolve()
     root = Path(root).resolve() if root else project.find_root(source.parent)
     notebook = read_source(source, root)
-    context = _context(root, source, strict)
+    context = _context(root, source)
     for cell in notebook.cells:  # numbers first: a sentence may refer to a later figure
         if cell.cell_type == "markdown":
             myst.collect(cell.source, context)

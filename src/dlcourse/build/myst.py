@@ -1,87 +1,46 @@
 """MyST Markdown made plain, for notebooks that are read outside of the site.
 
 JupyterLab and Colab know Markdown and formulas, but not MyST's roles, directives and labels. This
-module turns those that the chapters use into plain Markdown. What it does not know is an error, so
-that a new directive is noticed and not shown raw to a learner.
+module turns those that the chapters use into plain Markdown:
+
+- labels above headings, which are left out, and ``{ref}`` and ``{doc}`` with a text of their own,
+- formulas with a label, and ``{eq}``; both are numbered within the notebook,
+- ``{diagram}`` and ``{numref}``, numbered too (a figure of a code cell counts with them),
+- ``{cite:p}``, and the statement of an ``{exercise}``.
+
+Anything else is an error, so that it is noticed and not shown raw to a learner.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 _LABEL_LINE = re.compile(r"^\(([^()\s]+)\)=\s*$")
 _FENCE = re.compile(r"^(?P<indent> *)(?P<marks>`{3,}|~{3,}|:{3,})(?P<info>.*)$")
 _DIRECTIVE = re.compile(r"^\{(?P<name>[\w:.-]+)\}\s*(?P<argument>.*)$")
 _OPTION = re.compile(r"^:(?P<key>[\w-]+):\s*(?P<value>.*)$")
-_MATH_END = re.compile(r"^(?P<body>.*?)\$\$\s*(?:\((?P<label>[^()\s]+)\))?\s*$")
-_HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*$")
+_FORMULA_END = re.compile(r"^(?P<body>.*?)\$\$\s*(?:\((?P<label>[^()\s]+)\))?\s*$")
 _INLINE = re.compile(
-    r"(?P<keep>``.+?``|\$\$.+?\$\$)"
+    r"(?P<formula>\$\$.+?\$\$)(?P<label>[ \t]*\([^()\s]+\)[ \t]*$)?"
+    r"|(?P<keep>``.+?``)"
     r"|\{(?P<role>[a-zA-Z][\w:.-]*)\}(?P<ticks>`+)(?P<content>.+?)(?P=ticks)"
     r"|(?P<code>`[^`]+`|(?<![\\$])\$(?=\S)[^$]*?(?<=\S)\$|\\.)"
-    r"|(?P<attributes>(?<=[\])`])\{\s*(?:[.#][\w-]+|[\w-]+=(?:\"[^\"]*\"|[^\s}]+))"
-    r"(?:\s+(?:[.#][\w-]+|[\w-]+=(?:\"[^\"]*\"|[^\s}]+)))*\s*\})"
-    r"|(?P<substitution>\{\{.+?\}\})",
-    re.DOTALL,
+    r"|(?P<attributes>(?<=[\])])\{\s*(?:[.#][\w-]|[\w-]+=)[^}\n]*\})"
+    r"|(?P<substitution>\{\{.+?\}\})"
+    r"|(?P<footnote>\[\^[^\]\s]+\])",
+    re.DOTALL | re.MULTILINE,
 )
-_TARGET = re.compile(r"^(?P<text>.*?)\s*<(?P<target>[^<>]+)>$", re.DOTALL)
-
-_QUOTES = {
-    "admonition": "",
-    "attention": "Attention",
-    "caution": "Caution",
-    "danger": "Danger",
-    "dropdown": "",
-    "error": "Error",
-    "epigraph": "",
-    "hint": "Hint",
-    "important": "Important",
-    "margin": "",
-    "note": "Note",
-    "seealso": "See also",
-    "sidebar": "",
-    "tip": "Tip",
-    "topic": "",
-    "warning": "Warning",
-}
-_HEADED = {
-    "exercise": "Exercise",
-    "exercise-start": "Exercise",
-    "prf:algorithm": "Algorithm",
-    "prf:assumption": "Assumption",
-    "prf:corollary": "Corollary",
-    "prf:definition": "Definition",
-    "prf:example": "Example",
-    "prf:lemma": "Lemma",
-    "prf:proof": "Proof",
-    "prf:property": "Property",
-    "prf:proposition": "Proposition",
-    "prf:remark": "Remark",
-    "prf:theorem": "Theorem",
-}
-_TRANSPARENT = {"tab-set", "div", "container"}
-_DROPPED = {"contents", "tableofcontents", "index", "exercise-end", "solution"}
-_CODE_ROLES = {"code", "file", "command", "option", "envvar", "program", "samp"}
-_CITE_ROLES = {
-    "cite": "p",
-    "cite:p": "p",
-    "cite:ps": "p",
-    "cite:t": "t",
-    "cite:ts": "t",
-    "cite:alp": "alp",
-    "cite:author": "author",
-    "cite:year": "year",
-}
+_TARGET = re.compile(r"^(?P<text>.+?)\s*<(?P<target>[^<>]+)>$", re.DOTALL)
 
 
 class MystError(ValueError):
-    """Markdown that cannot be made plain: an unknown role, directive, label or citation."""
+    """Markdown that cannot be made plain; the message says what to write in its place."""
 
 
 @dataclass(frozen=True)
@@ -94,27 +53,31 @@ class Work:
     url: str | None
 
 
-@dataclass
-class Target:
-    """What a label of the book names: readable text, and the page that it is on."""
-
-    text: str
-    document: str | None = None  # path without suffix, relative to the root
+def _no_drawing(path: str, alt: str) -> str:
+    raise MystError(f"there is no drawing {path}")
 
 
 @dataclass
 class Context:
-    """What a notebook's Markdown refers to; filled by ``collect`` before ``flatten`` is called."""
+    """What a notebook's Markdown refers to; filled by ``collect`` before ``flatten`` is called.
 
-    document: str = ""
-    labels: dict[str, Target] = field(default_factory=dict)  # of the whole book
-    titles: dict[str, str] = field(default_factory=dict)  # of the book's documents
+    ``drawing`` gives the Markdown of a diagram from its path and its alternative text.
+    """
+
+    document: str = ""  # path without suffix, relative to the root
+    labels: dict[str, str] = field(default_factory=dict)  # of headings in the book: the document
+    documents: set[str] = field(default_factory=set)  # of the book
     equations: dict[str, int] = field(default_factory=dict)  # of this notebook, from 1
     figures: dict[str, int] = field(default_factory=dict)  # of this notebook, from 1
-    tables: dict[str, int] = field(default_factory=dict)
-    cited: list[str] = field(default_factory=list)
     works: Callable[[], dict[str, Work]] = dict
-    strict: bool = True
+    drawing: Callable[[str, str], str] = _no_drawing
+
+
+def _refuse(what: str, instead: str) -> NoReturn:
+    raise MystError(
+        f"{what} has no plain form for the learner's notebook; {instead}, or tag the cell "
+        "site-only, or teach dlcourse.build.myst"
+    )
 
 
 # --- the bibliography -----------------------------------------------------------------------------
@@ -169,11 +132,16 @@ def read_bibliography(path: Path) -> dict[str, Work]:
 
 
 @dataclass
-class _Directive:
-    name: str
-    argument: str
-    options: dict[str, str]
-    body: list[str]
+class _Block:
+    """A run of lines: ``prose``, ``code`` (also of a fence), ``formula`` or ``directive``."""
+
+    kind: str
+    lines: list[str]
+    name: str = ""  # of a directive
+    argument: str = ""
+    options: dict[str, str] = field(default_factory=dict)
+    indented: bool = False
+    label: str | None = None  # of a formula
 
 
 def _closing(lines: list[str], start: int, marks: str) -> int:
@@ -185,336 +153,211 @@ def _closing(lines: list[str], start: int, marks: str) -> int:
     return len(lines)
 
 
-def _parse_directive(name: str, argument: str, body: list[str]) -> _Directive:
+def _directive(name: str, argument: str, body: list[str], indented: bool) -> _Block:
     options: dict[str, str] = {}
-    body = list(body)
-    if body and body[0].strip() == "---" and "---" in [line.strip() for line in body[1:]]:
-        body.pop(0)
-        while body[0].strip() != "---":
-            key, _, value = body.pop(0).partition(":")
-            options[key.strip()] = value.strip()
-        body.pop(0)
-    else:
-        while body and (option := _OPTION.match(body[0].strip())):
-            options[option["key"]] = option["value"].strip()
-            body.pop(0)
-    while body and not body[0].strip():
-        body.pop(0)
-    while body and not body[-1].strip():
-        body.pop()
-    return _Directive(name, argument.strip(), options, body)
+    if body and body[0].strip() == "---":
+        end = next((i for i, line in enumerate(body) if i and line.strip() == "---"), len(body))
+        key = ""
+        for line in body[1:end]:
+            if match := re.match(r"([\w-]+):(?:\s+(.*))?$", line):
+                key, line = match[1], match[2] or ""
+            options[key] = f"{options.get(key, '')} {line.strip()}".strip()
+        body = body[end + 1 :]
+    while body and (option := _OPTION.match(body[0].strip())):
+        options[option["key"]] = option["value"].strip()
+        body = body[1:]
+    lines = "\n".join(body).strip("\n").split("\n")
+    return _Block("directive", lines, name, argument.strip(), options, indented)
 
 
-def _quote(lines: list[str]) -> list[str]:
-    return [f"> {line}".rstrip() for line in lines]
-
-
-def _titled(title: str, body: list[str]) -> list[str]:
-    head = [f"**{title}**"] if title else []
-    return [*head, *([""] if head and body else []), *body]
-
-
-def _formula(body: list[str], label: str | None, context: Context) -> list[str]:
-    if r"\\" in "".join(body) and not body[0].lstrip().startswith(r"\begin"):
-        # Sphinx aligns the lines of such a formula by itself; MathJax alone does not.
-        body = [r"\begin{aligned}", *body, r"\end{aligned}"]
-    number = context.equations.get(label or "")
-    tag = [rf"\tag{{{number}}}"] if number else []
-    return ["$$", *body, *tag, "$$"]
-
-
-def _figure_caption(kind: str, numbers: dict[str, int], label: str | None, text: str) -> str:
-    number = numbers.get(label or "")
-    if number is None:
-        return f"*{text}*" if text else ""
-    return f"**{kind} {number}.** {text}".rstrip()
-
-
-def _image(directive: _Directive, context: Context) -> list[str]:
-    caption = _inline("\n".join(directive.body), context)
-    alt = directive.options.get("alt") or " ".join(caption.split())
-    lines = [f"![{alt}]({directive.argument})"]
-    text = _figure_caption("Figure", context.figures, directive.options.get("name"), caption)
-    return [*lines, "", text] if text else lines
-
-
-def _bibliography(context: Context) -> list[str]:
-    works = context.works()
-    lines = []
-    for key in sorted(context.cited, key=lambda key: (works[key].authors, works[key].year)):
-        work = works[key]
-        title = f"[{work.title}]({work.url})" if work.url else work.title
-        lines.append(f"- {work.authors} ({work.year}). {title}.")
-    return lines
-
-
-def _render_directive(directive: _Directive, context: Context) -> list[str]:
-    name, argument = directive.name, _inline(directive.argument, context)
-    if name in _QUOTES:
-        title = argument or _QUOTES[name]
-        return _quote(_titled(title, _blocks(directive.body, context)))
-    if name == "tab-item":
-        return _titled(argument, _blocks(directive.body, context))
-    if name == "table":
-        label = directive.options.get("name")
-        caption = _figure_caption("Table", context.tables, label, argument)
-        return [caption, "", *_blocks(directive.body, context)]
-    if name in _HEADED:
-        title = f"{_HEADED[name]}: {argument}" if argument else _HEADED[name]
-        return _titled(title, _blocks(directive.body, context))
-    if name in _TRANSPARENT:
-        return _blocks(directive.body, context)
-    if name in ("figure", "image"):
-        return _image(directive, context)
-    if name == "math":
-        label = directive.options.get("label")
-        return _formula([*filter(None, [directive.argument]), *directive.body], label, context)
-    if name in ("code", "code-block", "sourcecode"):
-        return [f"```{directive.argument}", *directive.body, "```"]
-    if name == "bibliography":
-        return _bibliography(context)
-    if name in _DROPPED:
-        return []
-    return _unknown(f"directive {{{name}}}", ["", *directive.body], context)
-
-
-def _unknown(what: str, fallback: Any, context: Context) -> Any:
-    if context.strict:
-        raise MystError(
-            f"{what} has no plain form; use one that dlcourse.build.myst knows, tag the cell "
-            "site-only, or teach the module"
-        )
-    return fallback
-
-
-def _math_block(lines: list[str], start: int) -> tuple[list[str], str | None, int] | None:
-    """Body, label and next index of the ``$$`` block at ``start``; None if it is not closed."""
-    rest = lines[start].lstrip()[2:]
+def _formula(lines: list[str], start: int) -> tuple[_Block, int] | None:
+    """The ``$$`` block at ``start`` and the next index; None if it is not closed."""
     body: list[str] = []
     for index in range(start, len(lines)):
-        line = rest if index == start else lines[index]
-        if end := _MATH_END.match(line):
+        line = lines[start][2:] if index == start else lines[index]
+        if end := _FORMULA_END.match(line):
             body += [end["body"]] if end["body"].strip() else []
-            return body, end["label"], index + 1
+            return _Block("formula", body, label=end["label"]), index + 1
         if line.strip():
             body.append(line)
     return None
 
 
-def _blocks(lines: list[str], context: Context) -> list[str]:
-    """Plain Markdown of a run of lines."""
-    out: list[str] = []
+def _blocks(text: str) -> Iterator[_Block]:
+    """The blocks of one cell, or of a directive's body."""
+    lines = text.split("\n")
     prose: list[str] = []
-
-    def flush() -> None:
-        if prose:
-            out.extend(_inline("\n".join(prose), context).split("\n"))
-            prose.clear()
-
     index = 0
     while index < len(lines):
         line = lines[index]
         fence = _FENCE.match(line)
         directive = _DIRECTIVE.match(fence["info"].strip()) if fence else None
-        if fence and (directive or fence["marks"][0] != ":"):
-            flush()
+        block = None
+        if fence and directive:
             end = _closing(lines, index, fence["marks"])
-            indent = len(fence["indent"])
-            body = (
-                [
-                    part[indent:] if part[:indent].isspace() else part
-                    for part in lines[index + 1 : end]
-                ]
-                if indent
-                else lines[index + 1 : end]
-            )
-            if directive:
-                parsed = _parse_directive(directive["name"], directive["argument"], body)
-                rendered = _render_directive(parsed, context)
-                out.extend(fence["indent"] + part if part else part for part in rendered)
-            else:
-                out.extend(lines[index : end + 1])
+            body, indented = lines[index + 1 : end], bool(fence["indent"])
+            block = _directive(directive["name"], directive["argument"], body, indented)
             index = end + 1
-        elif line.lstrip().startswith("$$") and (block := _math_block(lines, index)):
-            flush()
-            body, label, index = block
-            out.extend(_formula(body, label, context))
-        elif _LABEL_LINE.match(line) or line.startswith("%") or line.strip() == "+++":
-            index += 1
+        elif fence and fence["marks"][0] != ":":
+            end = _closing(lines, index, fence["marks"])
+            block = _Block("code", lines[index : end + 1])
+            index = end + 1
+        elif line.startswith("$$") and (found := _formula(lines, index)):
+            block, index = found
         else:
             prose.append(line)
             index += 1
-    flush()
-    return out
+        if block:
+            if prose:
+                yield _Block("prose", prose)
+                prose = []
+            yield block
+    if prose:
+        yield _Block("prose", prose)
+
+
+def _diagram_name(block: _Block) -> str:
+    return block.options.get("name") or f"fig-{Path(block.argument).stem}"
+
+
+def _rendered(block: _Block, context: Context) -> list[str]:
+    """Plain Markdown of a block."""
+    if block.kind == "code":
+        return block.lines
+    if block.kind == "prose":
+        kept = [line for line in block.lines if not _LABEL_LINE.match(line)]
+        for line in kept:
+            if line.startswith("%") or line.strip() == "+++":
+                _refuse(f"the line {line!r} (MyST's comment or break)", "leave it out")
+        return _inline("\n".join(kept), context).split("\n")
+    if block.kind == "formula":
+        body = block.lines
+        if r"\\" in "".join(body) and not body[0].lstrip().startswith(r"\begin"):
+            # Sphinx aligns the lines of such a formula by itself; MathJax alone does not.
+            body = [r"\begin{aligned}", *body, r"\end{aligned}"]
+        tag = [rf"\tag{{{context.equations[block.label]}}}"] if block.label else []
+        return ["$$", *body, *tag, "$$"]
+    if block.indented:
+        _refuse(f"the directive {{{block.name}}} in a list", "put it after the list")
+    if block.name == "exercise":
+        title = "Exercise " + block.argument.removeprefix("Exercise ")
+        return [f"**{_inline(title, context)}**", "", *_lines("\n".join(block.lines), context)]
+    if block.name == "diagram":
+        return _diagram(block, context)
+    _refuse(f"the directive {{{block.name}}}", "of directives only {diagram} has; write prose")
+
+
+def _diagram(block: _Block, context: Context) -> list[str]:
+    alt = block.options.get("alt", "")
+    caption = " ".join(" ".join(block.lines).split())
+    if not alt or not caption:
+        lacks = "a caption that says what to see" if alt else "an :alt: that tells what it shows"
+        raise MystError(f"the diagram {block.argument} needs {lacks}")
+    try:
+        image = context.drawing(block.argument, alt)
+    except (OSError, ValueError) as error:
+        raise MystError(f"the diagram {block.argument}: {error}") from error
+    number = context.figures[_diagram_name(block)]
+    return [image, "", f"**Figure {number}.** {_inline(caption, context)}"]
+
+
+def _lines(text: str, context: Context) -> list[str]:
+    return [line for block in _blocks(text) for line in _rendered(block, context)]
 
 
 # --- inline ---------------------------------------------------------------------------------------
 
 
-def _citation(style: str, keys: str, context: Context) -> str:
+def _citation(keys: str, context: Context) -> str:
     works = context.works()
     cited = []
     for key in (key.strip().lower() for key in keys.split(",")):
         if key not in works:
-            return _unknown(f"citation of {key!r} (not in references.bib)", keys, context)
-        if key not in context.cited:
-            context.cited.append(key)
-        work = works[key]
-        text = {
-            "t": f"{work.authors} ({work.year})",
-            "author": work.authors,
-            "year": work.year,
-        }.get(style, f"{work.authors}, {work.year}")
-        cited.append(f"[{text}]({work.url})" if work.url else text)
-    if style == "p":
-        return f"({'; '.join(cited)})"
-    return (" and " if len(cited) == 2 else "; " if style == "alp" else ", ").join(cited)
+            raise MystError(f"citation of {key!r}: add the work to the chapter's references.bib")
+        text = f"{works[key].authors}, {works[key].year}"
+        cited.append(f"[{text}]({works[key].url})" if works[key].url else text)
+    return f"({'; '.join(cited)})"
 
 
-def _link(text: str, document: str | None, context: Context) -> str:
-    """``text``, linked to the notebook of ``document`` when that is another chapter page."""
-    if document is None or document == context.document or not document.startswith("chapters/"):
+def _link(role: str, content: str, context: Context) -> str:
+    """The text of a reference, linked to the notebook that it leads to where that is another."""
+    explicit = _TARGET.match(content)
+    if explicit is None:
+        _refuse(f"{{{role}}}`{content}`", f"give it a text: {{{role}}}`text <{content}>`")
+    text, target = explicit["text"], explicit["target"].strip()
+    if role == "ref":
+        document = context.labels.get(target)
+    else:
+        folder = "" if target.startswith("/") else os.path.dirname(context.document)
+        document = Path(os.path.normpath(os.path.join(folder, target.lstrip("/")))).as_posix()
+    if document not in context.documents:
+        raise MystError(f"{{{role}}} to {target!r}: the book has no such label or page")
+    if document == context.document or not document.startswith("chapters/"):
         return text
     path = os.path.relpath(document + ".ipynb", os.path.dirname(context.document))
     return f"[{text}]({Path(path).as_posix()})"
 
 
-def _reference(role: str, content: str, context: Context) -> str:
-    explicit = _TARGET.match(content)
-    text, label = (explicit["text"], explicit["target"]) if explicit else ("", content)
-    label = label.strip()
-    if role == "doc":
-        path = (
-            label.lstrip("/")
-            if label.startswith("/")
-            else os.path.normpath(os.path.join(os.path.dirname(context.document), label))
+def _number(role: str, label: str, context: Context) -> str:
+    numbers, form = {
+        "eq": (context.equations, "({})"),
+        "numref": (context.figures, "Figure {}"),
+    }[role]
+    if label not in numbers:
+        raise MystError(
+            f"{{{role}}} to {label!r}, which is not in this notebook; "
+            "refer to the section that has it: {ref}`text <its label>`"
         )
-        path = Path(path).as_posix()
-        if path not in context.titles:
-            return _unknown(f"reference to the page {label!r} (not found)", text or label, context)
-        return _link(text or context.titles[path], path, context)
-    if role == "eq" or label in context.equations:
-        if label in context.equations:
-            return f"({context.equations[label]})"
-        if label in context.labels:
-            target = context.labels[label]
-            title = context.titles.get(target.document or "", target.document)
-            return _link(f"the equation in “{title}”", target.document, context)
-        return _unknown(f"reference to the equation {label!r} (no such label)", label, context)
-    for kind, numbers in (("Figure", context.figures), ("Table", context.tables)):
-        if label in numbers:
-            number = str(numbers[label])
-            if text:
-                return text.replace("%s", number).replace("{number}", number)
-            return f"{kind} {number}"
-    if label in context.labels:
-        target = context.labels[label]
-        shown = text.replace("%s", "").replace("{name}", target.text).strip() or target.text
-        return _link(shown, target.document, context)
-    return _unknown(f"reference to {label!r} (no such label)", text or label, context)
+    return form.format(numbers[label])
 
 
 def _role(role: str, content: str, context: Context) -> str:
     content = " ".join(content.split())
-    if role in _CITE_ROLES:
-        return _citation(_CITE_ROLES[role], content, context)
-    if role in ("eq", "ref", "numref", "doc", "prf:ref"):
-        return _reference(role, content, context)
-    if role == "math":
-        return f"${content}$"
-    if role in ("sub", "sup", "kbd"):
-        return f"<{role}>{content}</{role}>"
-    if role in _CODE_ROLES or role.startswith("py:"):
-        return f"`{content.lstrip('~!')}`"
-    if role in ("abbr", "term", "index", "strong", "emphasis"):
-        explicit = _TARGET.match(content)
-        return explicit["text"] if explicit and role != "abbr" else content
-    return _unknown(f"role {{{role}}}", content, context)
+    if role == "cite:p":
+        return _citation(content, context)
+    if role in ("ref", "doc"):
+        return _link(role, content, context)
+    if role in ("eq", "numref"):
+        return _number(role, content, context)
+    known = "{cite:p}, {ref}, {doc}, {eq} and {numref}"
+    _refuse(f"the role {{{role}}}", f"of roles only {known} have; write Markdown")
 
 
 def _inline(text: str, context: Context) -> str:
     def plain(match: re.Match[str]) -> str:
+        if match["label"]:
+            _refuse(f"the labelled formula {match[0]!r}", "begin it at the start of a line")
         if match["role"]:
             return _role(match["role"], match["content"], context)
-        if match["attributes"]:
-            return ""
-        if match["substitution"]:
-            return _unknown(f"substitution {match['substitution']}", match[0], context)
+        for kind in ("attributes", "substitution", "footnote"):
+            if match[kind]:
+                _refuse(f"{match[kind]!r} (MyST's {kind})", "write Markdown without it")
         return match[0]
 
     return _INLINE.sub(plain, text)
 
 
-# --- whole notebooks ------------------------------------------------------------------------------
-
-
-def _number(numbers: dict[str, int], label: str | None) -> None:
-    if label and label not in numbers:
-        numbers[label] = len(numbers) + 1
+# --- whole cells ----------------------------------------------------------------------------------
 
 
 def collect(text: str, context: Context) -> None:
-    """Number the labelled equations, figures and tables of one Markdown cell, in order."""
-    lines = text.split("\n")
-    index = 0
-    while index < len(lines):
-        fence = _FENCE.match(lines[index])
-        directive = _DIRECTIVE.match(fence["info"].strip()) if fence else None
-        if fence and (directive or fence["marks"][0] != ":"):
-            end = _closing(lines, index, fence["marks"])
-            if directive:
-                body = [line.strip() for line in lines[index + 1 : end]]
-                parsed = _parse_directive(directive["name"], directive["argument"], body)
-                if parsed.name == "math":
-                    _number(context.equations, parsed.options.get("label"))
-                elif parsed.name == "figure":
-                    _number(context.figures, parsed.options.get("name"))
-                elif parsed.name == "table":
-                    _number(context.tables, parsed.options.get("name"))
-                elif parsed.name not in ("code", "code-block", "sourcecode"):
-                    collect("\n".join(lines[index + 1 : end]), context)
-                if parsed.options.get("label") and parsed.name != "math":
-                    shown = parsed.argument or _HEADED.get(parsed.name, "") or parsed.name
-                    context.labels[parsed.options["label"]] = Target(shown, context.document)
-            index = end + 1
-        elif lines[index].lstrip().startswith("$$") and (block := _math_block(lines, index)):
-            _number(context.equations, block[1])
-            index = block[2]
-        else:
-            index += 1
+    """Number the labelled formulas and the diagrams of one Markdown cell, in order."""
+    for block in _blocks(text):
+        numbers, label = context.equations, block.label
+        if block.name == "diagram":
+            numbers, label = context.figures, _diagram_name(block)
+        elif block.kind == "directive":
+            collect("\n".join(block.lines), context)
+        if label:
+            numbers.setdefault(label, len(numbers) + 1)
 
 
-def scan_labels(text: str, document: str) -> tuple[str | None, dict[str, Target]]:
-    """Title and labels of one document's Markdown, for references from other documents."""
-    title: str | None = None
-    labels: dict[str, Target] = {}
-    waiting: list[str] = []
-    in_code = ""
-    for line in text.split("\n"):
-        fence = _FENCE.match(line)
-        if in_code:
-            in_code = "" if fence and line.strip().startswith(in_code) else in_code
-            continue
-        if fence and fence["marks"][0] != ":" and not fence["info"].strip().startswith("{"):
-            in_code = fence["marks"]
-        elif heading := _HEADING.match(line):
-            name = re.sub(r"\{[\w:.-]+\}`([^`]*)`", r"\1", heading[2])
-            title = title or name
-            labels.update({label: Target(name, document) for label in waiting})
-            waiting = []
-        elif match := _LABEL_LINE.match(line):
-            waiting.append(match[1])
-        elif end := re.match(r"^.*\$\$\s*\(([^()\s]+)\)\s*$", line):
-            labels[end[1]] = Target("the equation", document)
-        elif line.strip():
-            option = re.match(r"^\s*:(?:label|name):\s*(\S+)", line)
-            if option:
-                labels[option[1]] = Target(option[1], document)
-    labels.update({label: Target(title or document, document) for label in waiting})
-    return title, labels
+def heading_labels(text: str) -> list[str]:
+    """The labels that stand in lines of their own in a document's Markdown, and not in code."""
+    prose = re.sub(r"^(`{3,}|~{3,})[^{\n]*$.*?^\1", "", text, flags=re.MULTILINE | re.DOTALL)
+    return [match[1] for match in map(_LABEL_LINE.match, prose.split("\n")) if match]
 
 
 def flatten(text: str, context: Context) -> str:
-    """Plain Markdown of one cell. Raises MystError for what has no plain form (if strict)."""
-    lines = _blocks(text.split("\n"), context)
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
+    """Plain Markdown of one cell. Raises MystError for what has no plain form."""
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(_lines(text, context))).strip("\n")

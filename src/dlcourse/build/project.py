@@ -81,6 +81,11 @@ def listed_sources(root: Path) -> list[Path]:
     return [source for source in sources if source.is_file() and chapters in source.parents]
 
 
+def is_hidden(path: Path) -> bool:
+    """Whether a path leads through a hidden folder, such as Jupyter's checkpoints."""
+    return any(part.startswith(".") for part in path.parts)
+
+
 def section_of(root: Path, source: Path) -> str:
     """The section of a source: ``chapters/119_large_scale_training/1a_distributed.py`` → 119.1a."""
     relative = source.resolve().relative_to((root / "chapters").resolve())

@@ -36,10 +36,14 @@ def _code_cells(path: Path) -> int:
 class Proofs:
     """Passes over notebooks that were proved, and remembers those that are."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root.resolve()
+    def __init__(self, root: Path, rootpath: Path) -> None:
+        self.root, self.rootpath = root.resolve(), rootpath  # of the checkout, and of pytest
+        self.keys = self._keys()
         self.passed: Counter[Path] = Counter()
         self.failed: set[Path] = set()
+
+    def _keys(self) -> dict[str, str]:
+        return {name: entry.get("key") for name, entry in results.read_summary(self.root).items()}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_ignore_collect(self, collection_path: Path, config: pytest.Config) -> bool | None:
@@ -51,12 +55,12 @@ class Proofs:
         return True if proved else None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        path = (self.root / report.nodeid.partition("::")[0]).resolve()
+        path = (self.rootpath / report.nodeid.partition("::")[0]).resolve()
         if _source_of(path, self.root) is None:
             return
         if report.failed:
             self.failed.add(path)
-        elif report.when == "call" or report.skipped:
+        elif report.when == "call":  # passed, or skipped by nbval's own tag
             self.passed[path] += 1
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -66,8 +70,9 @@ class Proofs:
             if path in self.failed or count < _code_cells(path):
                 continue
             source = _source_of(path, self.root)
-            entry = results.read_summary(self.root).get(source.as_posix())
-            if entry:
+            entry = results.read_summary(self.root).get(source.as_posix(), {})
+            # A notebook that was executed anew in the meantime is another.
+            if entry.get("key") and entry["key"] == self.keys.get(source.as_posix()):
                 results.update_summary(self.root, source, {**entry, "proved": entry["key"]})
 
 
@@ -85,7 +90,9 @@ def _give_environment(environment: dict[str, str]) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the plugin's hooks."""
-    config.pluginmanager.register(Proofs(project.find_root(config.rootpath)), "dlcourse-proofs")
-    environment = kernel_environment()
-    _give_environment(environment.__enter__())
-    config.add_cleanup(lambda: environment.__exit__(None, None, None))
+    proofs = Proofs(project.find_root(config.rootpath), config.rootpath)
+    config.pluginmanager.register(proofs, "dlcourse-proofs")
+    if any(config.pluginmanager.hasplugin(name) for name in ("nbval", "nbval.plugin")):
+        environment = kernel_environment()
+        _give_environment(environment.__enter__())
+        config.add_cleanup(lambda: environment.__exit__(None, None, None))

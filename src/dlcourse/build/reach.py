@@ -11,7 +11,7 @@ import ast
 import hashlib
 import io
 import tokenize
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -114,14 +114,19 @@ class Package:
                 if name in self.files:
                     yield name
 
-    def reach(self, start: Imports) -> Imports:
-        """All modules and libraries that are reached from ``start``."""
+    def reach(
+        self, start: Imports, passes_over: Callable[[str], bool] = lambda module: False
+    ) -> Imports:
+        """All modules and libraries that are reached from ``start``.
+
+        Modules that ``passes_over`` tells are left out, with what is reached through them alone.
+        """
         modules: set[str] = set()
         libraries = set(start.libraries)
         waiting = list(start.modules)
         while waiting:
             module = waiting.pop()
-            if module not in modules:
+            if module not in modules and not passes_over(module):
                 modules.add(module)
                 found = self.imports(module)
                 libraries |= found.libraries
@@ -150,24 +155,44 @@ def _executed(tree: ast.AST) -> Iterator[ast.AST]:
         yield from _executed(node)
 
 
+@lru_cache(maxsize=512)  # several records reach the same modules
 def code_text(source: str) -> str:
     """A program's text without comments, docstrings, empty lines and blanks at the ends of lines.
 
-    Two texts that differ only in these are the same program. Positions in the text are used, not
-    the syntax tree, whose form differs between versions of Python.
+    Two texts that differ only in these are the same program; lines inside of a string stay as they
+    are. Positions in the text are used, not the syntax tree, whose form differs between versions of
+    Python.
     """
-    lines = source.splitlines()
+    lines = source.split("\n")
+    inside = set()  # lines that begin within a string
+    opened: list[int] = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
+        (first, column), (last, _) = token.start, token.end
+        kind = tokenize.tok_name[token.type]
+        if kind == "COMMENT":
+            lines[first - 1] = lines[first - 1][:column]
+        elif kind == "STRING":
+            inside |= set(range(first, last))
+        elif kind == "FSTRING_START":  # Python 3.12 and later
+            opened.append(first)
+        elif kind == "FSTRING_END":
+            inside |= set(range(opened.pop(), last))
     for node in ast.walk(ast.parse(source)):
         documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
         if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
             string = node.body[0]
+            before = lines[string.lineno - 1].encode("utf8")[: string.col_offset]
+            after = lines[string.end_lineno - 1].encode("utf8")[string.end_col_offset :]
             for row in range(string.lineno - 1, string.end_lineno):
                 lines[row] = ""
-    return "\n".join(line.rstrip() for line in lines if line.strip())
+                inside.discard(row)
+            lines[string.lineno - 1] = (before + after).decode("utf8")
+    kept = [
+        line if row + 1 in inside else line.rstrip()  # its end belongs to the string too
+        for row, line in enumerate(lines)
+        if row in inside or line.strip()
+    ]
+    return "\n".join(kept)
 
 
 def distributions(libraries: Iterable[str]) -> dict[str, str]:

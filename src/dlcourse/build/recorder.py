@@ -8,7 +8,7 @@ another is not touched. A cell that fails leaves its old record as it is.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from dlcourse.build import project
 from dlcourse.build.reach import Package
 from dlcourse.build.sources import notebook_text, read_source, recorded_cells, set_cell_ids
 from dlcourse.build.staleness import DEFINITIONS_TAG, RecordState, record_states
-from dlcourse.build.worker import Job, Outcome, execute
+from dlcourse.build.worker import Job, Outcome, execute, explain
 from dlcourse.notebook import records
 from dlcourse.notebook.recorded import RECORDING
 
@@ -104,7 +104,6 @@ def record(
     *,
     timeout: int = 3600,
     threads: int | None = None,
-    started: Callable[[Wanted], None] = lambda item: None,
     finished: Callable[[Recording], None] = lambda recording: None,
 ) -> list[Recording]:
     """Record cells, one after the other, and write each record as soon as its cell has ended.
@@ -121,7 +120,6 @@ def record(
         if item.state.kind == "gpu" and not devices.gpu_available():
             recording = Recording(item.state.key, "skipped", reason="needs a GPU; there is none")
         else:
-            started(item)
             recording = _record_one(root, item, timeout, threads)
         done.append(recording)
         finished(recording)
@@ -129,62 +127,59 @@ def record(
 
 
 def _record_one(root: Path, item: Wanted, timeout: int, threads: int | None) -> Recording:
-    notebook = read_source(root / item.source, root)
     if threads is None:
         threads = devices.available_cores() if item.state.kind == "gpu" else 1
-    job = Job(
-        root,
-        item.source,
-        notebook_text(cut_down(notebook, item.name)),
-        timeout,
-        run_recorded=True,
-        environment={RECORDING: "1"},
-        threads=threads,
-    )
     try:
+        # All is read again: others may have been recorded, and edited, since it was wanted.
+        notebook = read_source(root / item.source, root)
+        now = record_states(notebook, root, item.source, Package(root)).get(item.state.key)
+        if now is None:
+            raise records.RecordError(f"{item.source} no longer has the cell {item.name!r}")
+        job = Job(
+            root,
+            item.source,
+            notebook_text(cut_down(notebook, item.name)),
+            timeout,
+            run_recorded=True,
+            environment={RECORDING: "1"},
+            threads=threads,
+        )
         path = project.records_path(root, root / item.source)
-        known = _still_there(records.read_records(path), notebook)
-        records.dumps(known)  # a file that is too large already is found before the run is spent
+        records.dumps(_others(path, notebook, item.name))  # too large is found before the run
         outcome = execute(job)
         if outcome.result != "ok":
             return Recording(item.state.key, "failed", outcome.seconds, outcome.report or "")
-        made = _record_of(root, item, outcome)
+        made = _record_of(root, item.name, now, outcome)
         # Read again: another process may have recorded another cell in the meantime.
-        known = _still_there(records.read_records(path), notebook)
-        records.write_records(path, {**known, item.name: made})
-    except records.RecordError as error:
-        return Recording(item.state.key, "failed", reason=f"RecordError: {error}")
+        records.write_records(path, {**_others(path, notebook, item.name), item.name: made})
+    except Exception as exception:  # noqa: BLE001 - spoils this cell only
+        return Recording(item.state.key, "failed", reason=explain(exception)[1])
     return Recording(item.state.key, "recorded", made.seconds)
 
 
-def _still_there(known: records.Records, notebook: Any) -> records.Records:
-    """The records of cells that the notebook still has."""
-    names = recorded_cells(notebook)
-    return {name: record for name, record in known.items() if name in names}
+def _others(path: Path, notebook: Any, name: str) -> records.Records:
+    """The records of the other cells that the notebook still has."""
+    known = records.read_records(path)
+    return {n: known[n] for n in recorded_cells(notebook) if n in known and n != name}
 
 
-def _record_of(root: Path, item: Wanted, outcome: Outcome) -> records.CellRecord:
+def _record_of(root: Path, name: str, state: RecordState, outcome: Outcome) -> records.CellRecord:
     import nbformat
 
     executed = nbformat.reads(outcome.notebook, as_version=4)
-    (cell,) = [cell for cell in executed.cells if _is(cell, item.name)]
-    outputs, values = records.split_outputs(cell.outputs, item.name)
-    on_gpu = item.state.kind == "gpu"
+    (cell,) = [cell for cell in executed.cells if _is(cell, name)]
+    outputs, values = records.split_outputs(cell.outputs, name)
+    on_gpu = state.kind == "gpu"
     return records.CellRecord(
-        kind=item.state.kind,
+        kind=state.kind,
         device=devices.device_name() if on_gpu else devices.cpu_name(),
         versions=devices.versions(),
         date=datetime.now(UTC).date().isoformat(),
         commit=devices.commit(root),
         seconds=round(cell.metadata.papermill.duration, 2),
         peak_memory_mb=round(outcome.peak_memory_mb, 1),
-        cell=item.state.digests[0],
-        code=item.state.digests[1],
+        cell=state.digests[0],
+        code=state.digests[1],
         outputs=outputs,
         values=values,
     )
-
-
-def seconds_of(cells: Sequence[Wanted]) -> Iterator[float]:
-    """How long the cells took when they were last recorded, where they were."""
-    return (item.state.record.seconds for item in cells if item.state.record)

@@ -10,7 +10,7 @@ import multiprocessing
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,19 +40,14 @@ def resolve(paths: Sequence[str | Path], root: Path) -> list[Path]:
         if not path.is_relative_to(chapters):
             raise ProjectError(f"{given} is not a chapter: it is not under {chapters}")
         if path.is_dir():
-            inner = sorted(path.rglob("*.py"))
-            files = [f for f in inner if not _hidden(f.relative_to(chapters))]
+            files = sorted(path.rglob("*.py"))
         else:
             files = [path.with_suffix(".py")] if path.suffix in (".py", ".ipynb") else []
+        files = [file for file in files if not project.is_hidden(file.relative_to(chapters))]
         if not files or not files[0].is_file():
             raise ProjectError(f"{given} is not a chapter: it has no .py source")
         found.update(dict.fromkeys(file.relative_to(root.resolve()) for file in files))
     return list(found)
-
-
-def _hidden(path: Path) -> bool:
-    """Whether a path leads through a hidden folder, such as Jupyter's checkpoints."""
-    return any(part.startswith(".") for part in path.parts)
 
 
 def _kill_workers() -> None:
@@ -91,9 +86,11 @@ def execute_all(jobs: list[Job], workers: int) -> Iterator[tuple[Job, Outcome]]:
     # spawn: a worker must not inherit threads and locks of a parent that draws a progress bar
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(jobs)), context, start_worker)
+    waiting: dict[Future[Outcome], Job] = {}
     with _terminated_like_ctrl_c():
         try:
-            waiting = {pool.submit(execute, job): job for job in jobs}
+            for job in jobs:
+                waiting[pool.submit(execute, job)] = job
             while waiting:
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:

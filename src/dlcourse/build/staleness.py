@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from dlcourse.build import project
 from dlcourse.build.digests import cell_digest, code_digest
 from dlcourse.build.reach import Package
 from dlcourse.build.sources import read_source, recorded_cells
-from dlcourse.notebook.records import CellRecord, has_tag, kind_of, read_records
+from dlcourse.notebook.records import CellRecord, RecordError, has_tag, kind_of, read_records
 
 DEFINITIONS_TAG = "definitions"  # cells that run before a recorded cell: imports, functions
 
@@ -38,12 +39,22 @@ class RecordState:
 
 
 def definitions_of(notebook: Any) -> list[str]:
-    """The sources of the cells that run before a recorded one, in order."""
-    return [
-        cell.source
-        for cell in notebook.cells
-        if cell.cell_type == "code" and has_tag(cell, DEFINITIONS_TAG)
-    ]
+    """The sources of the cells that run before a recorded one, in order.
+
+    Raises RecordError for one that is not plain Python: what a cell uses could not be told.
+    """
+    found = []
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code" and has_tag(cell, DEFINITIONS_TAG):
+            try:
+                ast.parse(cell.source)
+            except SyntaxError as error:
+                raise RecordError(
+                    f"cell {index} is tagged {DEFINITIONS_TAG} but is not plain Python "
+                    f"({error.msg}); move lines that begin with % or ! to another cell"
+                ) from None
+            found.append(cell.source)
+    return found
 
 
 def record_states(

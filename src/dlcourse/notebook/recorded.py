@@ -7,6 +7,7 @@ over it and shows its record, and who runs that one cell by hand runs it.
 
 from __future__ import annotations
 
+import json
 import math
 import numbers
 import os
@@ -80,11 +81,12 @@ def keep(**values: Any) -> None:
     """
     plain = {name: _plain(value, name) for name, value in values.items()}
     if os.environ.get(RECORDING) == "1":
-        show({records.VALUES_TYPE: plain, "text/plain": ", ".join(plain)})
+        # As text: what carries outputs from a kernel knows neither NaN nor infinities.
+        show({records.VALUES_TYPE: json.dumps(plain), "text/plain": ", ".join(plain)})
 
 
 def _plain(value: Any, path: str) -> Any:
-    """A value as JSON has it; NaN and infinities stay, as Python's own JSON writes and reads them."""
+    """A value as JSON has it; NaN and infinities stay, as Python's own JSON has them."""
     if value is None or isinstance(value, (bool, str)):
         return value
     if hasattr(value, "tolist"):  # NumPy arrays and scalars, tensors
@@ -107,12 +109,8 @@ def _plain(value: Any, path: str) -> Any:
 # --- the learner's notebook -----------------------------------------------------------------------
 
 
-class NotRun(Exception):
-    """The recorded cell failed; its own traceback stands above."""
-
-    def _render_traceback_(self) -> list[str]:
-        """What IPython shows in place of a traceback: nothing more."""
-        return []
+class CellFailed(Exception):
+    """The recorded cell failed, and has shown its traceback. What was to run next is stopped."""
 
 
 class _Hand:
@@ -124,23 +122,23 @@ class _Hand:
 
     def __init__(self) -> None:
         self.ended, self.paused = -math.inf, True
-        self.source, self.previous = "", ""
+        self.cell = self.previous = None
         self.depth = 0
 
     def before(self, info: Any) -> None:
         self.depth += 1
         if self.depth == 1:
             self.paused = time.monotonic() - self.ended >= _PAUSE
-            self.previous, self.source = self.source, info.raw_cell
+            # older versions of IPython know no ids of cells
+            self.previous, self.cell = self.cell, (info.raw_cell, getattr(info, "cell_id", None))
 
     def after(self, result: Any) -> None:
-        self.depth = max(0, self.depth - 1)  # the cell that loads the extension is in neither count
-        if self.depth == 0:
-            self.ended = time.monotonic()
+        self.depth = max(0, self.depth - 1)  # the cell that loads the extension was not counted
+        self.ended = time.monotonic()
 
     @property
     def started_by_hand(self) -> bool:
-        return self.paused or self.previous == self.source
+        return self.paused or self.previous == self.cell
 
 
 def show_recorded(key: str) -> CellRecord | None:
@@ -173,7 +171,11 @@ def load_ipython_extension(shell: Any) -> None:
             print("This cell needs a GPU, and there is none here. On Colab: Runtime > Change")
             print("runtime type, choose a GPU; then run the notebook again, and this cell by hand.")
             return
-        if not shell.run_cell(cell, store_history=False).success:
-            raise NotRun
+        result = shell.run_cell(cell, store_history=False)
+        if not result.success:
+            error = result.error_in_exec or result.error_before_exec
+            raise CellFailed(f"{type(error).__name__}: {error}") from None
 
+    # The cell itself has shown the error: here nothing more is shown.
+    shell.set_custom_exc((CellFailed,), lambda *args, **options: None)
     shell.register_magic_function(recorded_cell, magic_kind="cell", magic_name="recorded")

@@ -14,8 +14,8 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import date as calendar_date
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from dlcourse.files import write_atomic
 
 KINDS = ("gpu", "long")
 SIZE_LIMIT = 200 * 1024  # bytes of the records of one notebook
-VALUES_TYPE = "application/vnd.dlcourse.values+json"  # how ``keep`` hands its values on
+VALUES_TYPE = "application/vnd.dlcourse.values"  # how ``keep`` hands its values on
 _KEPT_TYPES = ("text/plain", "text/html", "image/png")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 _KEY = re.compile(r"(?P<chapter>\d+)\.(?P<section>\d+[a-z]?)\.(?P<name>[\w-]+)")
@@ -122,8 +122,8 @@ def read_records(path: str | Path | None) -> Records:
         raise RecordError(f"{path.name}: {error}") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RecordError(
-            f"{path.name} is not a file of records ({error}); record its cells again: "
-            "dlcourse record"
+            f"{path.name} is not a file of records ({type(error).__name__}: {error}); restore it, "
+            "or delete it and record its cells again: dlcourse record"
         ) from error
 
 
@@ -188,9 +188,10 @@ def split_outputs(
             continue
         bundle = output["data"]
         if VALUES_TYPE in bundle:
-            if twice := sorted(set(values) & set(bundle[VALUES_TYPE])):
+            more = json.loads(_joined(bundle[VALUES_TYPE]))
+            if twice := sorted(set(values) & set(more)):
                 raise RecordError(f"cell {name!r} keeps {', '.join(twice)} more than once")
-            values.update(bundle[VALUES_TYPE])
+            values.update(more)
             continue
         if any(mime.startswith("application/vnd.jupyter.widget-view") for mime in bundle):
             continue
@@ -280,8 +281,3 @@ def frame(
     )
     plain = "\n".join([note, *(_output_text(output, alt) for output in outputs)])
     return {"text/html": markup, "text/plain": plain}
-
-
-def field_names() -> Iterator[str]:
-    """The names of a record's fields, as they stand in the file."""
-    return (f.name for f in fields(CellRecord))
