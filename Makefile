@@ -20,7 +20,8 @@ PORT ?= 8888
 # Options for JupyterLab, such as LAB_ARGS="--no-browser --allow-root" in a container.
 LAB_ARGS ?=
 
-BIN := $(abspath $(VENV))/bin
+# Relative, and quoted where it is used: the checkout's path may have blanks in it.
+BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --no-input --disable-pip-version-check
 SITE := _build/html
@@ -52,27 +53,23 @@ execute: install  ## execute the notebooks that changed
 	@echo "== Executing notebooks"
 	@$(BIN)/dlcourse run $(RUN_ARGS)
 
-# Sphinx re-reads only pages that changed; the sidebar, style and extension are on all of them.
 book: execute  ## build the site: _build/html/index.html
 	@echo "== Building the site"
-	@all=; if [ -n "$$(find _toc.yml _config.yml book/static src/dlcourse/build/site \
-	  -newer $(SITE)/index.html 2>&1 | head -1)" ]; then all=--all; fi; \
-	PATH="$(BIN):$$PATH" $(BIN)/jupyter-book build -W -n --keep-going $$all .
-	@touch $(SITE)/index.html
+	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/jupyter-book build -W -n --keep-going .
 	@echo "== The site is at $(abspath $(SITE))/index.html"
 
 # One pytest on all cores: the tests, then every executed notebook executed again and compared
 # (nbval), each on one worker. What was proved, of what has not changed since, is not repeated.
 test: book  ## run the tests, and the notebooks once more against their outputs
 	@echo "== Testing"
-	@DLCOURSE_STATIC=1 DLCOURSE_GPU=0 OMP_NUM_THREADS=1 PATH="$(BIN):$$PATH" \
+	@DLCOURSE_STATIC=1 DLCOURSE_GPU=0 OMP_NUM_THREADS=1 PATH="$$PWD/$(BIN):$$PATH" \
 	$(BIN)/python -m pytest tests _build/executed -n auto --dist loadfile -p dlcourse.build.proofs \
 	-p dlcourse.build.tested \
 	--nbval-lax --nbval-cell-timeout=600 $(if $(PYTEST_ARGS),$(PYTEST_ARGS),--skip-if-proved)
 
 lab: $(STAMP)  ## copy the notebooks to workspace/ and open JupyterLab there
 	@$(BIN)/dlcourse workspace
-	@$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --port=$(PORT) \
+	@"$(BIN)/jupyter" lab --ServerApp.root_dir="$(CURDIR)" --port=$(PORT) \
 	  --ServerApp.port_retries=0 --LabApp.default_url=/lab/tree/workspace $(LAB_ARGS)
 
 gpu: $(STAMP)  ## record the GPU cells whose record is missing or of older code
@@ -86,7 +83,7 @@ bench: $(STAMP)  ## measure the benchmarks against their peers
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
 linkcheck: execute  ## ask every external link on the site whether it answers
-	@PATH="$(BIN):$$PATH" $(BIN)/jupyter-book build --builder linkcheck \
+	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/jupyter-book build --builder linkcheck \
 	  --path-output _build/linkcheck .
 
 constraints: $(STAMP)  ## write the versions now in .venv to constraints.txt

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dlcourse.build.sources import pair_in_step, read_source
+from dlcourse.build.learner import pair_in_step
+from dlcourse.build.sources import read_source
 
 ROOT = Path(__file__).parents[1]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf8"))

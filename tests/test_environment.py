@@ -150,12 +150,20 @@ def test_one_stem_three_places(page):
     chapter, stem = (part.partition("_")[2] for part in page.split("/")[1:])
     if stem == "overview":
         pytest.skip("an opening page has no implementation of its own")
-    source, package = f"{page}.py", f"src/dlcourse/{chapter}/{stem}.py"
+    module = f"src/dlcourse/{chapter}/{stem}"
+    package = module if (ROOT / module).is_dir() else f"{module}.py"
     test = f"tests/{chapter}/test_{stem}.py"
-    places = (source, f"{page}.ipynb", package, test)
-    assert not [path for path in places if not (ROOT / path).is_file()]
+    places = (f"{page}.py", f"{page}.ipynb", package, test)
+    assert not [path for path in places if not (ROOT / path).exists()]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"({page}.ipynb)" in readme and f"({package})" in readme and f"({test})" in readme
+
+
+def test_the_extra_of_all_chapters_names_the_extra_of_each():
+    chapters = {path.name.partition("_")[2] for path in (ROOT / "chapters").glob("[0-9]*_*")}
+    (line,) = PROJECT["optional-dependencies"]["chapters"]
+    named = re.fullmatch(r"dlcourse\[([\w,-]+)\]", line).group(1).split(",")
+    assert sorted(named) == sorted(name.replace("_", "-") for name in chapters)
 
 
 def test_the_readme_names_files_that_exist():

@@ -330,6 +330,31 @@ def fetch(
 
 
 @app.command()
+def readme(
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail when it is not current.")
+    ] = False,
+) -> None:
+    """Write the README's map of the systems: which are here, and where."""
+    _require_notebook_tools()
+    from dlcourse.build import readme as file
+    from dlcourse.files import write_atomic
+
+    root = _root()
+    try:
+        text = file.generate(root)
+    except ValueError as error:
+        _fail(error)
+    path = root / "README.md"
+    current = text == path.read_text(encoding="utf8")
+    if check and not current:
+        _fail("README.md is not current: run `dlcourse readme`")
+    if not current:
+        write_atomic(path, text)
+    typer.echo(f"README.md: {'in step' if current else 'written'}")
+
+
+@app.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:

@@ -183,6 +183,45 @@ def test_pair_is_written_once_and_again_only_when_it_differs(source):
     assert learner.write_pair(source) and learner.pair_in_step(source)
 
 
+def kept_copies(source):
+    return [p for p in source.parent.glob("*.ipynb") if p != learner.pair_path(source)]
+
+
+@pytest.mark.parametrize("made", ["answered", "run", "another program's", "damaged"])
+def test_what_a_person_made_of_a_notebook_is_kept_beside_it(source, capsys, made):
+    learner.write_pair(source)
+    pair = learner.pair_path(source)
+    notebook = json.loads(pair.read_text())
+    if made == "answered":
+        notebook["cells"][-1]["source"] = ["my_answer = 42"]
+    elif made == "run":
+        output = {"output_type": "stream", "name": "stdout", "text": ["1\n"]}
+        notebook["cells"][-1]["outputs"] = [output]
+    elif made == "another program's":
+        del notebook["metadata"]["dlcourse"]["edition"]
+    text = '{"cells": [' if made == "damaged" else json.dumps(notebook)
+    pair.write_text(text)
+    assert learner.write_pair(source)
+    (kept,) = kept_copies(source)
+    assert kept.read_text() == text and f"kept as {kept.name}" in capsys.readouterr().err
+    assert learner.pair_in_step(source)
+
+
+def test_a_notebook_that_jupyter_only_saved_again_is_replaced_without_a_copy(source):
+    learner.write_pair(source)
+    pair = learner.pair_path(source)
+    notebook = json.loads(pair.read_text())
+    notebook["metadata"]["language_info"]["version"] = "3.12.1"
+    pair.write_text(json.dumps(notebook, indent=4))
+    assert learner.write_pair(source) and not kept_copies(source)
+
+
+def test_an_older_edition_of_ours_is_replaced_without_a_copy(source):
+    learner.write_pair(source)
+    source.write_text(SOURCE + "\n# %%\nnew = 1\n")
+    assert learner.write_pair(source) and not kept_copies(source)
+
+
 def test_failed_write_leaves_the_old_file_and_nothing_else(source, monkeypatch):
     learner.write_pair(source)
     before = learner.pair_path(source).read_bytes()

@@ -8,15 +8,19 @@ cell begins with ``%%recorded``: "Run All" passes over it and shows its record.
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import os
 import re
+import sys
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from dlcourse.build import bibliography, drawings, myst, project
 from dlcourse.build.sources import notebook_text, read_source, recorded_cells, set_cell_ids
-from dlcourse.files import write_if_changed
+from dlcourse.files import keep_copy, kept_note, write_atomic
 from dlcourse.notebook.records import has_tag
 
 LEFT_OUT_TAGS = ("solution", "site-only")
@@ -136,7 +140,31 @@ def learner_notebook(source: str | Path, root: str | Path | None = None) -> Any:
             del cell.metadata["mystnb"]["figure"]  # MyST again, and shown already
     notebook.cells = cells
     set_cell_ids(notebook)
+    notebook.metadata["dlcourse"]["edition"] = edition(notebook)
     return notebook
+
+
+def edition(notebook: Mapping[str, Any]) -> str:
+    """A short name of what a learner's notebook says; its metadata carry that of its making.
+
+    The release or commit that the first cell installs does not count.
+    """
+    cells = [
+        (cell["cell_type"], "".join(cell["source"]))
+        for cell in notebook["cells"]
+        if not has_tag(cell, SETUP_TAG)
+    ]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()[:12]
+
+
+def is_untouched(text: str) -> bool:
+    """Whether a notebook's text is as it was made: no cell was edited, and none was run."""
+    try:
+        notebook = json.loads(text)
+        ours = notebook["metadata"]["dlcourse"]["edition"] == edition(notebook)
+        return ours and not any(cell.get("outputs") for cell in notebook["cells"])
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def stamp(notebook: Any, ref: str) -> Any:
@@ -170,5 +198,16 @@ def pair_in_step(source: str | Path, root: str | Path | None = None) -> bool:
 
 
 def write_pair(source: str | Path, root: str | Path | None = None) -> bool:
-    """Write the learner's ``.ipynb`` beside a source, if it differs. True if it was written."""
-    return write_if_changed(pair_path(source), notebook_text(learner_notebook(source, root)))
+    """Write the learner's ``.ipynb`` beside a source, if it differs. True if it was written.
+
+    Where a person has edited or run the one that is there, it is kept as a dated copy beside it,
+    and the standard error output says so.
+    """
+    path, text = pair_path(source), notebook_text(learner_notebook(source, root))
+    old = path.read_text(encoding="utf8") if path.exists() else None
+    if old == text:
+        return False
+    if old is not None and not is_untouched(old):
+        print(f"dlcourse: {kept_note(path, keep_copy(path))}", file=sys.stderr)
+    write_atomic(path, text)
+    return True

@@ -99,11 +99,11 @@ class Package:
         for name in names:
             if name == "*":
                 yield from stub.values()
+            elif name in stub:  # also where a folder has the name of the function in it
+                yield stub[name]
             elif f"{origin}.{name}" in self.files:
                 yield f"{origin}.{name}"
                 yield from self._stub_of(f"{origin}.{name}").values()
-            elif name in stub:
-                yield stub[name]
 
     def _with_parents(self, modules: Iterable[str]) -> Iterator[str]:
         """The modules with the packages around them, whose ``__init__`` an import runs too."""

@@ -1,21 +1,16 @@
 """The README's map of the systems, generated from ``book/systems.yml`` and what is there.
 
-``python -m dlcourse.build.readme`` writes it; with ``--check`` it only says whether it is current.
+``dlcourse readme`` writes it; with ``--check`` it only says whether it is current.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from dlcourse.build import systems
-from dlcourse.build.project import find_root
-from dlcourse.files import write_if_changed
 
 BEGIN, END = "<!-- systems -->", "<!-- end of systems -->"
-_COMMAND = "python -m dlcourse.build.readme"
 
 
 class ReadmeError(ValueError):
@@ -70,26 +65,3 @@ def generate(root: Path) -> str:
     if not (begin and end):
         raise ReadmeError(f"README.md lacks {BEGIN} or {END}, between which the map stands")
     return "\n".join([before + BEGIN, *_lines(root), END + after])
-
-
-def is_current(root: Path) -> bool:
-    """Whether the README's map is what ``generate`` makes."""
-    return generate(root) == (root / "README.md").read_text(encoding="utf8")
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Write or check the map of the checkout around the current folder; the exit status."""
-    parser = argparse.ArgumentParser(prog=_COMMAND, description="Write the README's map.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if out of date")
-    root = find_root()
-    if parser.parse_args(arguments).check:
-        current = is_current(root)
-        print(f"README.md: {'in step' if current else f'OUT OF STEP: run `{_COMMAND}`'}")
-        return 0 if current else 1
-    written = write_if_changed(root / "README.md", generate(root))
-    print(f"README.md: {'written' if written else 'in step'}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

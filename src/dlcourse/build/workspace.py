@@ -7,9 +7,7 @@ a newer edition of it.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,16 +26,6 @@ class Copy:
     state: str
 
 
-def edition(text: str) -> str:
-    """A short name of a notebook's content, which the copy carries in its metadata.
-
-    The commit or release that its first cell installs does not count.
-    """
-    cells = json.loads(re.sub(r"(?<=@)[\w.]+(?=\\\")", "", text))["cells"]
-    content = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
-
-
 def fill(root: Path, sources: Sequence[Path], folder: Path | None = None) -> Iterator[Copy]:
     """Copy the learner's notebook of each source that the workspace has not yet.
 
@@ -51,17 +39,16 @@ def fill(root: Path, sources: Sequence[Path], folder: Path | None = None) -> Ite
         text = pair_path(root / source).read_text(encoding="utf8")
         target = folder / source.relative_to("chapters").with_suffix(".ipynb")
         if not target.exists():
-            notebook = json.loads(text)
-            notebook["metadata"].setdefault("dlcourse", {})["edition"] = edition(text)
-            write_atomic(target, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+            write_atomic(target, text)
             yield Copy(target, "made")
         else:
-            yield Copy(target, "outdated" if _edition_of(target) != edition(text) else "kept")
+            same = _edition_of(target.read_text(encoding="utf8")) == _edition_of(text)
+            yield Copy(target, "kept" if same else "outdated")
 
 
-def _edition_of(copy: Path) -> str | None:
-    """The edition that a copy was made from; None where it does not say."""
+def _edition_of(text: str) -> str | None:
+    """The edition that a notebook was made from; None where it does not say."""
     try:
-        return json.loads(copy.read_text(encoding="utf8"))["metadata"]["dlcourse"]["edition"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return json.loads(text)["metadata"]["dlcourse"]["edition"]
+    except (ValueError, KeyError, TypeError):
         return None

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from dlcourse.cli import app
 from dlcourse.build import readme, systems
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -81,13 +83,13 @@ def test_the_map_links_what_is_here_and_marks_what_is_to_come(checkout):
     assert lines[0] == "# Title" and lines[-1] == "The end." and "old" not in lines
 
 
-def test_writing_the_map_brings_the_readme_in_step(checkout, monkeypatch, capsys):
+def test_writing_the_map_brings_the_readme_in_step(checkout, monkeypatch):
     (checkout / "pyproject.toml").write_text("")
     monkeypatch.chdir(checkout)
-    assert readme.main(["--check"]) == 1
-    assert readme.main([]) == 0
-    assert readme.main(["--check"]) == 0
-    assert "OUT OF STEP" in capsys.readouterr().out
+    checked = CliRunner().invoke(app, ["readme", "--check"])
+    assert checked.exit_code == 1 and "run `dlcourse readme`" in checked.stderr
+    assert CliRunner().invoke(app, ["readme"]).stdout == "README.md: written\n"
+    assert CliRunner().invoke(app, ["readme", "--check"]).stdout == "README.md: in step\n"
 
 
 def test_a_readme_without_a_place_for_the_map_is_refused(checkout):
@@ -97,4 +99,5 @@ def test_a_readme_without_a_place_for_the_map_is_refused(checkout):
 
 
 def test_the_readme_of_the_course_is_in_step():
-    assert readme.is_current(ROOT), "run: python -m dlcourse.build.readme"
+    text = (ROOT / "README.md").read_text(encoding="utf8")
+    assert readme.generate(ROOT) == text, "run: dlcourse readme"
