@@ -55,21 +55,21 @@ execute: install  ## execute the notebooks that changed
 
 book: execute  ## build the site: _build/html/index.html
 	@echo "== Building the site"
-	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/jupyter-book build -W -n --keep-going .
+	@PATH="$$(cd "$(BIN)" && pwd):$$PATH" $(BIN)/jupyter-book build -W -n --keep-going .
 	@echo "== The site is at $(abspath $(SITE))/index.html"
 
 # One pytest on all cores: the tests, then every executed notebook executed again and compared
 # (nbval), each on one worker. What was proved, of what has not changed since, is not repeated.
 test: book  ## run the tests, and the notebooks once more against their outputs
 	@echo "== Testing"
-	@DLCOURSE_STATIC=1 DLCOURSE_GPU=0 OMP_NUM_THREADS=1 PATH="$$PWD/$(BIN):$$PATH" \
+	@DLCOURSE_STATIC=1 DLCOURSE_GPU=0 OMP_NUM_THREADS=1 PATH="$$(cd "$(BIN)" && pwd):$$PATH" \
 	$(BIN)/python -m pytest tests _build/executed -n auto --dist loadfile -p dlcourse.build.proofs \
 	-p dlcourse.build.tested \
 	--nbval-lax --nbval-cell-timeout=600 $(if $(PYTEST_ARGS),$(PYTEST_ARGS),--skip-if-proved)
 
 lab: $(STAMP)  ## copy the notebooks to workspace/ and open JupyterLab there
 	@$(BIN)/dlcourse workspace
-	@"$(BIN)/jupyter" lab --ServerApp.root_dir="$(CURDIR)" --port=$(PORT) \
+	@$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --port=$(PORT) \
 	  --ServerApp.port_retries=0 --LabApp.default_url=/lab/tree/workspace $(LAB_ARGS)
 
 gpu: $(STAMP)  ## record the GPU cells whose record is missing or of older code
@@ -83,7 +83,7 @@ bench: $(STAMP)  ## measure the benchmarks against their peers
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
 linkcheck: execute  ## ask every external link on the site whether it answers
-	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/jupyter-book build --builder linkcheck \
+	@PATH="$$(cd "$(BIN)" && pwd):$$PATH" $(BIN)/jupyter-book build --builder linkcheck \
 	  --path-output _build/linkcheck .
 
 constraints: $(STAMP)  ## write the versions now in .venv to constraints.txt
