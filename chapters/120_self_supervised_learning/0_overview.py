@@ -165,6 +165,38 @@ claim(
 )
 
 # %% [markdown]
+# ## All methods side by side
+#
+# One encoder, one set of 200,000 pictures, equal time on one GPU. The three cells below were
+# recorded; the table after them reads what they kept.
+
+# %% tags=["definitions"]
+from dlcourse.notebook import keep
+from dlcourse.self_supervised_learning.experiments.benchmark import Benchmark
+from dlcourse.self_supervised_learning.experiments.benchmark_methods import (
+    Contest,
+)
+
+# %% tags=["gpu", "hide-input"] name="benchmark-1"
+benchmark = Benchmark(Contest(torch.device("cuda")))
+benchmark.method("SimCLR")
+benchmark.method("DINO + iBOT")
+keep(**benchmark.kept())
+
+# %% tags=["gpu", "hide-input"] name="benchmark-2"
+benchmark = Benchmark(Contest(torch.device("cuda")))
+benchmark.method("SimMIM")
+benchmark.method("MAE")
+keep(**benchmark.kept())
+
+# %% tags=["gpu", "hide-input"] name="benchmark-3"
+benchmark = Benchmark(Contest(torch.device("cuda")))
+benchmark.random()
+benchmark.pixels()
+benchmark.supervised()
+keep(**benchmark.kept())
+
+# %% [markdown]
 # ## With your own pictures
 #
 # Painted pictures need no download, and every factor in them is known. Real ones are loaded by

@@ -8,10 +8,20 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from dlcourse.datasets import render_shapes, shape_factors
+from dlcourse.datasets import Split, render_shapes, shape_factors
 from dlcourse.measure import transformer_flops
-from dlcourse.self_supervised_learning import MaskedAutoencoder, VisionTransformer
-from dlcourse.self_supervised_learning.experiments import dino_step, small_dinov2
+from dlcourse.self_supervised_learning import (
+    MaskedAutoencoder,
+    VisionTransformer,
+    logistic_probe,
+)
+from dlcourse.self_supervised_learning.experiments import (
+    benchmark_methods,
+    benchmark_readings,
+    dino_step,
+    small_dinov2,
+)
+from dlcourse.self_supervised_learning.experiments.benchmark import Benchmark
 from dlcourse.self_supervised_learning.experiments.masked_autoencoder_cost import (
     masked_autoencoder_flops,
     training_step,
@@ -183,3 +193,115 @@ def test_a_training_step_computes_in_the_asked_dtype():
     training_step(loss, layer.parameters(), torch.bfloat16)()
     training_step(loss, layer.parameters())()
     assert seen == [torch.bfloat16, torch.float32]
+
+
+# --- The benchmark of all methods ------------------------------------------------------------
+
+
+def small_contest(**changes):
+    settings = dict(
+        device=CPU, dtype=None, compiled=False, size=16, embed_dim=24, depth=1, num_heads=2,
+        batch_size=8, prototypes=8, seconds=0.1, label_batch=8, label_steps=2, pictures=120,
+        labelled=100, tested=40,
+    )  # fmt: skip
+    return benchmark_methods.Contest(**{**settings, **changes})
+
+
+def test_the_benchmark_fills_its_table():
+    benchmark = Benchmark(small_contest(), seeds=(0, 1))
+    for method in benchmark_methods.METHODS:
+        benchmark.method(method)
+    benchmark.random()
+    benchmark.pixels()
+    benchmark.supervised()
+    frozen = {"k-NN", "logistic probe"}
+    for name, readings in benchmark.table.items():
+        wanted = frozen if name in ("random", "pixels") else {*frozen, "fine-tuned"}
+        assert set(readings) == ({"fine-tuned"} if name == "supervised" else wanted)
+        for factors in readings.values():
+            assert set(factors) == {"shape", "hue", "texture"}
+            for by_share in factors.values():
+                assert set(by_share) == {"1", "10", "100"}
+                assert all(len(values) == 2 for values in by_share.values())
+                assert all(0 <= v <= 1 for values in by_share.values() for v in values)
+    assert len(benchmark.table) == 7
+    assert set(benchmark.kept()["steps"]) == set(benchmark_methods.METHODS)
+
+
+def test_methods_of_the_benchmark_train_the_one_encoder():
+    contest = small_contest()
+    images = benchmark_readings.paint(30, 16, 0, CPU).x
+    start = benchmark_methods.make_encoder(contest, 3).state_dict()
+    for method in benchmark_methods.METHODS:
+        done = benchmark_methods.pretrain_for(method, contest, images, 3, 4)
+        end = done.encoder.state_dict()
+        assert end.keys() == start.keys()
+        name = "blocks.0.attention.qkv.weight"
+        assert 0 < (end[name] - start[name]).abs().max() < 0.1  # the same start, some steps on
+        assert done.steps == 4
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_losses_of_the_benchmark_are_those_of_the_methods_in_any_dtype(dtype):
+    contest = small_contest(dtype=dtype)
+    images = benchmark_readings.paint(16, 16, 0, CPU).x
+    values = {}
+    for method, training in benchmark_methods._TRAININGS.items():
+        made = training(contest, images, 0)
+        values[method] = made.loss(torch.arange(8), torch.Generator().manual_seed(0))
+        assert values[method].dtype == torch.float32
+        values[method].backward()
+    assert values["SimCLR"] < 4  # log 15 = 2.7 for guessing
+    assert values["MAE"] < 2
+
+
+def test_a_smaller_share_of_the_labels_lies_in_the_larger_one():
+    contest = small_contest()
+    train, validation = (benchmark_readings.paint(n, 16, n, CPU) for n in (120, 100))
+    few, choose = benchmark_readings.labelled_parts(train, validation, 0.1, contest, 5)
+    all_, _ = benchmark_readings.labelled_parts(train, validation, 1.0, contest, 5)
+    assert len(few.x) == len(choose.x) == 10
+    assert torch.equal(few.x, all_.x[:10])
+    assert torch.equal(few.labels["hue"], all_.labels["hue"][:10])
+    other, _ = benchmark_readings.labelled_parts(train, validation, 0.1, contest, 6)
+    assert not torch.equal(few.x, other.x)
+
+
+def test_one_lbfgs_for_all_factors_finds_what_one_probe_each_finds():
+    contest = small_contest()
+    parts = [benchmark_readings.paint(n, 16, n, CPU) for n in (400, 201, 203)]
+    weight = torch.randn(768, 30, generator=torch.Generator().manual_seed(0)) / 30
+    features = [
+        benchmark_readings.Pictures((part.x.flatten(1) @ weight).tanh(), part.labels)
+        for part in parts
+    ]
+    found = benchmark_readings.logistic_accuracies(*features, contest.probe_decays)
+    for factor, accuracy in found.items():
+        splits = [Split(part.x, part.labels[factor]) for part in features]
+        probe = logistic_probe(*splits, decays=contest.probe_decays)
+        assert accuracy == pytest.approx(probe.test_accuracy, abs=0.011), factor  # two pictures
+    assert found["hue"] > 0.3  # there is something to find
+
+
+def test_effective_rank_counts_directions():
+    x = torch.randn(20000, 6, generator=torch.Generator().manual_seed(0))
+    assert benchmark_readings.effective_rank(x) == pytest.approx(6, abs=0.05)
+    assert benchmark_readings.effective_rank(x[:, :1] @ x[:1]) == pytest.approx(1, abs=1e-3)
+
+
+def test_painted_pictures_of_the_benchmark_are_those_of_the_data_set():
+    pictures = benchmark_readings.paint(5000, 8, 1, CPU)  # more than one piece
+    factors = shape_factors(5000, torch.Generator().manual_seed(1))
+    assert torch.allclose(pictures.x, render_shapes(factors, 8), atol=1e-6)
+    assert torch.equal(pictures.labels["texture"], factors.texture)
+
+
+def test_seconds_are_turned_into_steps():
+    taken = []
+
+    def run(steps):
+        taken.append(steps)
+        return 9.0 if len(taken) == 1 else 0.1 * steps  # the first one compiles
+
+    assert benchmark_methods.steps_in(20, run) == 200
+    assert len(taken) == 2

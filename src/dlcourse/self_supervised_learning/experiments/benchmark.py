@@ -1,0 +1,199 @@
+"""All methods of chapter 120 in one table: one encoder, one set of pictures, equal time.
+
+Chapter: ``120_self_supervised_learning/0_overview`` (recorded cells ``benchmark-1`` to ``-3``).
+
+A result is a nested dict: method → reading → factor → share of the labels (in per cent, as text)
+→ one test accuracy a seed. Readings are "k-NN", "logistic probe" and "fine-tuned"; "supervised" has
+"fine-tuned" only, from random weights, with as many seconds of tuning as a method has of
+pre-training; "random" and "pixels" are the baselines without training.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from dlcourse.self_supervised_learning.experiments.benchmark_methods import (
+    POOLING,
+    Contest,
+    make_encoder,
+    pretrain_for,
+    steps_in,
+)
+from dlcourse.self_supervised_learning.experiments.benchmark_readings import (
+    Pictures,
+    effective_rank,
+    encode,
+    fine_tuned,
+    labelled_parts,
+    logistic_accuracies,
+    neighbours,
+    paint,
+    train_readout,
+)
+
+__all__ = ["Benchmark", "in_words"]
+
+Table = dict[str, dict[str, dict[str, dict[str, list[float]]]]]
+
+
+class Benchmark:
+    """Paints the pictures once, then trains and reads one contestant after the other.
+
+    ``table``, ``steps`` (by contestant), ``seconds`` (of training, by contestant, one a seed) and
+    ``chosen`` (by contestant and share: views, rate and steps of each factor, one dict a seed)
+    hold what has been measured so far; ``rank`` the features' effective rank, one a seed.
+    """
+
+    def __init__(self, contest: Contest, seeds: Sequence[int] = (0, 1, 2)) -> None:
+        self.contest, self.seeds = contest, tuple(seeds)
+        c = contest
+        sizes = (c.pictures, c.labelled, c.tested)
+        parts = [paint(n, c.size, 7000 + i, c.device) for i, n in enumerate(sizes)]
+        self.train, self.validation, self.test = parts
+        self.table: Table = {}
+        self.steps: dict[str, int] = {}
+        self.seconds: dict[str, list[float]] = {}
+        self.chosen: dict[str, dict[str, list[dict[str, tuple[str, float, int]]]]] = {}
+        self.rank: dict[str, list[float]] = {}
+
+    def method(self, name: str) -> None:
+        """Pre-train by a method for the contest's seconds, once a seed, and read every way."""
+        images = self.train.x
+
+        def trial(steps: int) -> float:
+            return pretrain_for(name, self.contest, images, 0, steps).seconds
+
+        steps = self.steps[name] = steps_in(self.contest.seconds, trial)
+        for seed in self.seeds:
+            done = pretrain_for(name, self.contest, images, seed, steps)
+            self.seconds.setdefault(name, []).append(done.seconds)
+            features = [encode(done.encoder, POOLING[name], part) for part in self._read(seed)]
+            self._frozen(name, features, seed)
+            self._fine_tune(
+                name, lambda done=done: copy.deepcopy(done.encoder), POOLING[name], seed,
+                lambda train: [self.contest.label_steps],
+            )  # fmt: skip
+        self._report(name)
+
+    def random(self) -> None:
+        """The encoder as it starts, read but not trained."""
+        for seed in self.seeds:
+            encoder = make_encoder(self.contest, seed).eval()
+            features = [encode(encoder, "mean", part) for part in self._read(seed)]
+            self._frozen("random", features, seed)
+        self._report("random")
+
+    def pixels(self) -> None:
+        """No encoder: the pixels themselves."""
+        for seed in self.seeds:
+            flat = [Pictures(part.x.flatten(1), part.labels) for part in self._read(seed)]
+            self._frozen("pixels", flat, seed)
+        self._report("pixels")
+
+    def supervised(self) -> None:
+        """From random weights on labels alone: short trainings as in fine-tuning, and long ones
+        that together fill the contest's seconds."""
+        short = self.contest.label_steps
+        combinations = len(self.contest.label_views) * len(self.contest.rates)
+
+        def steps(train: Pictures) -> list[int]:
+            def trial(count: int) -> float:
+                begin = time.perf_counter()
+                encoder, rate = make_encoder(self.contest, 0), self.contest.rates[0]
+                train_readout(encoder, "mean", train, self.contest, "crop", rate, count, 0)
+                if self.contest.device.type == "cuda":
+                    torch.cuda.synchronize(self.contest.device)
+                return time.perf_counter() - begin
+
+            fit = steps_in(self.contest.seconds, trial, trial=60) // combinations
+            return [short, max(short, fit - short)] if fit > 2 * short else [short]
+
+        for seed in self.seeds:
+            self._fine_tune(
+                "supervised", lambda seed=seed: make_encoder(self.contest, seed), "mean", seed, steps
+            )
+        self._report("supervised")
+
+    def kept(self) -> dict[str, Any]:
+        """What a recorded cell keeps."""
+        c = self.contest
+        return {
+            "table": self.table,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "chosen": self.chosen,
+            "rank": self.rank,
+            "pictures": c.pictures,
+            "labelled": c.labelled,
+            "tested": c.tested,
+            "batch_size": c.batch_size,
+            "label_steps": c.label_steps,
+            "seconds_wanted": c.seconds,
+            "encoder": {"depth": c.depth, "width": c.embed_dim, "heads": c.num_heads,
+                        "patch": c.patch_size, "image": c.size},
+        }  # fmt: skip
+
+    def _read(self, seed: int) -> list[Pictures]:
+        """The pictures of which features are needed: the largest share to fit and choose, test."""
+        largest = max(self.contest.shares)
+        fit = labelled_parts(self.train, self.validation, largest, self.contest, seed)
+        return [*fit, self.test]
+
+    def _frozen(self, name: str, features: list[Pictures], seed: int) -> None:
+        """k-NN and the probe at each share; a smaller share is the beginning of the largest."""
+        train, validation, test = features
+        self.rank.setdefault(name, []).append(effective_rank(test.x))
+        for share in self.contest.shares:
+            n = max(2, round(share * self.contest.labelled))
+            few, choose = (part.rows(slice(n)) for part in (train, validation))
+            self._add(name, "k-NN", share, neighbours(few, test))
+            probe = logistic_accuracies(few, choose, test, self.contest.probe_decays)
+            self._add(name, "logistic probe", share, probe)
+
+    def _fine_tune(
+        self,
+        name: str,
+        start: Callable,
+        pooling: str,
+        seed: int,
+        steps: Callable[[Pictures], list[int]],
+    ) -> None:
+        for share in self.contest.shares:
+            train, validation = labelled_parts(
+                self.train, self.validation, share, self.contest, seed
+            )
+            done = fine_tuned(
+                start, pooling, train, validation, self.test, self.contest, steps(train), seed
+            )
+            self._add(name, "fine-tuned", share, done.accuracy)
+            by_share = self.chosen.setdefault(name, {})
+            by_share.setdefault(in_words(share), []).append(done.chosen)
+            if name == "supervised":
+                self.seconds.setdefault(name, []).append(done.seconds)
+
+    def _add(self, name: str, reading: str, share: float, accuracy: dict[str, float]) -> None:
+        factors = self.table.setdefault(name, {}).setdefault(reading, {})
+        for factor, value in accuracy.items():
+            factors.setdefault(factor, {}).setdefault(in_words(share), []).append(value)
+
+    def _report(self, name: str) -> None:
+        """Print the contestant's rows: means over seeds, in per cent."""
+        taken = self.seconds.get(name)
+        note = f"  {self.steps.get(name, '')} steps, {max(taken):.1f} s a seed" if taken else ""
+        print(f"{name}{note}")
+        for reading, factors in self.table[name].items():
+            cells = [
+                f"{factor} " + " ".join(f"{100 * sum(v) / len(v):5.1f}" for v in by.values())
+                for factor, by in factors.items()
+            ]
+            print(f"  {reading:15}" + "   ".join(cells), flush=True)
+
+
+def in_words(share: float) -> str:
+    """A share in per cent, as the tables' keys have it: 0.01 → "1"."""
+    return f"{100 * share:g}"
