@@ -60,6 +60,24 @@ def test_the_last_batch_is_dropped_if_it_is_smaller(image_root):
     assert [len(labels) for _, labels in loader] == [5, 5]
 
 
+def test_hidden_folders_and_files_are_no_classes_and_no_images(image_root):
+    (image_root / ".cache").mkdir()
+    Image.new("RGB", (9, 9)).save(image_root / ".cache" / "0.png")
+    (image_root / "green" / "._0.png").write_bytes(b"not an image")
+    (image_root / "green" / ".thumbnails").mkdir()
+    loader = image_folder(image_root, corner_and_chance, batch_size=12)
+    ((images, _), labels), = loader
+    assert torch.equal(labels, (images[:, 0, 0, 0] > 0).long())  # green is 0 still
+
+
+def test_files_of_sixteen_bits_are_scaled(tmp_path):
+    (tmp_path / "gray").mkdir()
+    for i, value in enumerate((0, 257 * 100, 65535)):
+        Image.fromarray(np.full((8, 8), value, np.uint16)).save(tmp_path / "gray" / f"{i}.png")
+    ((images, _), _), = image_folder(tmp_path, corner_and_chance, batch_size=3)
+    assert sorted((images[:, 0, 0, 0] * 255).round().tolist()) == [0, 100, 255]
+
+
 def test_folders_and_batches_that_cannot_be_are_refused(image_root, tmp_path_factory):
     with pytest.raises(FileNotFoundError, match="class/image"):
         image_folder(image_root / "nowhere", corner_and_chance, batch_size=2)

@@ -227,6 +227,31 @@ def test_other_things_than_an_image_are_refused(make, image, message):
         make(image, gen())
 
 
+@VIEWS
+def test_a_picture_of_sixteen_bits_is_scaled_and_not_white(make):
+    gray = photo(channels=1)[0]
+    eight = Image.fromarray(gray.numpy())
+    sixteen = Image.fromarray((gray.numpy().astype(np.uint16) * 257))
+    assert sixteen.mode.startswith("I;16")
+    for got, want in zip(make(sixteen, gen(1)), make(eight, gen(1)), strict=True):
+        assert torch.equal(got, want)
+
+
+@VIEWS
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (photo().float(), "divide one of 0 … 255 by 255"),
+        (torch.full((3, 40, 40), float("nan")), "nan"),
+        (Image.fromarray(np.zeros((40, 40), np.int32)), "mode 'I'"),
+        (Image.fromarray(np.zeros((40, 40), np.float32)), "mode 'F'"),
+    ],
+)
+def test_pictures_of_an_unknown_range_are_refused(make, image, message):
+    with pytest.raises(ValueError, match=message):
+        make(image, gen())
+
+
 # --- A batch at once ---------------------------------------------------------------------------
 
 
@@ -412,6 +437,25 @@ def test_views_keep_the_images_dtype():
     double = views.apply(batch().double(), p)
     assert double.dtype == torch.float64
     torch.testing.assert_close(double.float(), single, atol=1e-5, rtol=0)
+    for dtype in (torch.float16, torch.bfloat16):
+        half = views.apply(batch().to(dtype), p)
+        assert half.dtype == dtype
+        torch.testing.assert_close(half.float(), single, atol=0.05, rtol=0)
+
+
+def test_images_that_a_filter_has_left_just_outside_of_the_range_are_taken():
+    views = BatchViews(16)
+    p = views.draw(6, gen())
+    just = batch() * 1.00006 - 0.00003
+    torch.testing.assert_close(views.apply(just, p), views.apply(batch(), p), atol=1e-3, rtol=0)
+    assert views.apply(just, p).max() <= 1
+    with pytest.raises(ValueError, match="1.01"):
+        views.apply(batch() * 0 + 1.01, p)
+
+
+def test_sizes_may_be_any_integer():
+    assert BatchViews(np.int64(16))(batch(), gen()).shape[-1] == 16
+    assert MultiCrop(np.int32(32), np.int64(16), local_crops=1)(photo(), gen())[2].shape[-1] == 16
 
 
 @pytest.mark.parametrize(

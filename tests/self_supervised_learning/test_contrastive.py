@@ -19,6 +19,7 @@ from dlcourse.self_supervised_learning import (
     BatchViews,
     ConvNet,
     SimCLR,
+    VisionTransformer,
     alignment,
     gather_across_processes,
     nt_xent,
@@ -320,6 +321,29 @@ def test_float64_stays_float64():
     assert nt_xent(*pairs(0)).dtype == torch.float64
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_alignment_and_uniformity_of_half_precision_views_sum_in_float32(dtype):
+    z1, z2 = (z.to(dtype) for z in (300 * F.normalize(z, dim=1) for z in pairs(1, b=64)))
+    for measure in (lambda a, b: alignment(a, b), lambda a, b: uniformity(a)):
+        value = measure(z1, z2)
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, measure(z1.float(), z2.float()))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(measure(z1, z2), value)
+
+
+def test_a_row_of_zeros_has_no_direction_and_a_gradient_of_the_usual_size():
+    z1, z2 = pairs(0)
+    z1[2] = 0
+    value, (gradient, _) = with_gradient(lambda a, b: nt_xent(a, b, 0.5), z1, z2)
+    assert gradient.isfinite().all() and gradient[2].abs().max() < 1
+    near, _ = with_gradient(lambda a, b: nt_xent(a, b, 0.5), z1 + 1e-13, z2)
+    torch.testing.assert_close(near, value)
+    for measure in (lambda z: alignment(z, z2), uniformity):
+        _, (gradient,) = with_gradient(measure, z1)
+        assert gradient.isfinite().all() and gradient[2].abs().max() < 10
+
+
 # --- Bad input -------------------------------------------------------------------------------
 
 LOSSES = pytest.mark.parametrize("loss", [nt_xent, nt_xent_reference, alignment])
@@ -521,6 +545,13 @@ def test_training_tells_the_partner_better_among_images_never_seen(seed):
         assert loss(data.validation.x, seeded(99)) < before - 0.4
 
 
+def test_every_trained_weight_of_a_transformer_under_simclr_gets_a_gradient():
+    """DistributedDataParallel waits for the gradient of all that requires one."""
+    m = SimCLR(VisionTransformer(8, 4, embed_dim=16, depth=2, num_heads=2), 5)
+    m(images(0), images(1)).backward()
+    assert all((p.grad is not None) == p.requires_grad for p in m.parameters())
+
+
 # --- Several processes -----------------------------------------------------------------------
 
 
@@ -545,6 +576,21 @@ def gradients_on_two_ranks():
         gathered = gather_across_processes(views[0])
         local = nt_xent(*(m.project(v) for v in views), 0.2)
         return loss.item(), local.item(), [p.grad for p in m.parameters()], gathered
+
+
+def steps_of_a_transformer_on_two_ranks():
+    with distributed("gloo") as world:
+        torch.manual_seed(0)
+        m = SimCLR(VisionTransformer(8, 4, embed_dim=16, depth=1, num_heads=2), 5)
+        parallel = DistributedDataParallel(m)  # finds unused parameters at the second step
+        for _ in range(3):
+            parallel(*(v[4 * world.rank : 4 * world.rank + 4] for v in whole_batch())).backward()
+        return next(m.parameters()).grad.norm().item()
+
+
+def test_a_transformer_under_simclr_trains_in_ddp_without_unused_parameters():
+    first, second = launch(steps_of_a_transformer_on_two_ranks, 2)
+    assert first == second > 0
 
 
 def test_two_ranks_contrast_with_each_other_and_get_the_gradients_of_one_process():

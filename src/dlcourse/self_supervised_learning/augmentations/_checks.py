@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import operator
+
 Range = tuple[float, float]
 
 
 def check_size(size: int, least: int) -> None:
-    if not isinstance(size, int) or size < least:
+    try:
+        whole = operator.index(size)  # any integer type, NumPy's too
+    except TypeError:
+        whole = least - 1
+    if whole < least:
         raise ValueError(f"the side of a view must be an integer >= {least}, got {size!r}")
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dlcourse.self_supervised_learning.augmentations._checks import Range, check_scale, check_size
+from dlcourse.self_supervised_learning.patches import widened
 
 __all__ = ["BatchViews", "ViewParameters"]
 
@@ -54,15 +55,15 @@ class BatchViews:
         grayscale: probability of taking them away.
 
     Called with images (B, C, H, W) in [0, 1], C = 1 or 3, and a generator, it returns
-    (B, C, size, size). The generator may live on the CPU or on the images' device. ``draw`` and
+    (B, C, size, size) in the images' dtype, computed in float32 or wider. The generator may live on the CPU or on the images' device. ``draw`` and
     ``apply`` are the two halves of the call.
 
     The operations are torchvision's (``resized_crop`` with antialiasing, ``adjust_brightness``,
     …); the order of the colour operations is always that of the arguments, where torchvision's
     ``ColorJitter`` draws it. On one channel, saturation, hue and grayscale do nothing.
 
-    Raises ValueError for a setting out of range or images not in [0, 1] (looked at on a CPU
-    only, where that is free), TypeError for images that are not floating point.
+    Raises ValueError for a setting out of range or images not in [0, 1] but for rounding (looked at
+    on a CPU only, where that is free), TypeError for images that are not floating point.
     """
 
     size: int
@@ -130,6 +131,7 @@ class BatchViews:
         _check_batch(images, parameters)
         p = parameters
         b, c, h, w = images.shape
+        dtype, images = images.dtype, widened(images)
         # Bilinear resizing is linear in the image, along one axis after the other: two products.
         across = _resize_weights(p.left, p.width, w, self.size)  # (B, S, W)
         across = torch.where(p.flip.view(-1, 1, 1), across.flip(1), across)
@@ -149,7 +151,7 @@ class BatchViews:
             x = (gray + f.saturation * (x - gray)).clamp(0, 1)
             x = _turn_hue(x, f.hue)
             x = torch.where(f.gray, _gray(x), x)
-        return x.transpose(0, 1).contiguous()
+        return x.transpose(0, 1).to(dtype).contiguous()
 
 
 def _between(u: Tensor, low: float, high: float) -> Tensor:
@@ -209,7 +211,9 @@ def _check_batch(images: Tensor, parameters: ViewParameters) -> None:
         raise ValueError(f"parameters of {len(parameters.left)} images, for {len(images)} images")
     if images.device.type == "cpu" and images.numel():
         low, high = (value.item() for value in images.aminmax())
-        if not (low >= 0 and high <= 1):
+        slack = max(1e-4, 4 * torch.finfo(images.dtype).eps)  # of whatever resized the images
+        if not (low >= -slack and high <= 1 + slack):
             raise ValueError(
-                f"images must lie in [0, 1], got {low:.3g} … {high:.3g}: normalise after augmenting"
+                f"images must lie in [0, 1], got {low:.6g} … {high:.6g}: divide those of 0 … 255 "
+                "by 255, and normalise after augmenting"
             )

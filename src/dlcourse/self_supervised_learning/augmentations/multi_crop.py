@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlcourse.datasets.image_folders import as_rgb
 from dlcourse.self_supervised_learning.augmentations._checks import Range, check_scale, check_size
 
 __all__ = ["MultiCrop", "TwoViews"]
@@ -37,7 +38,9 @@ class TwoViews:
     torch's global generator is left alone; without one the global generator decides (a data
     loader seeds it in every worker).
 
-    Raises ValueError for a size, scale or strength out of range, TypeError for another image.
+    A file of 16 bits a pixel is scaled to 8. Raises ValueError for a size, scale or strength out of
+    range and for a picture whose range is unknown (32 bits a pixel, floats beyond [0, 1]), TypeError
+    for another image.
 
     Source: Chen et al. (2020), appendix A. Its blur is wide, a tenth of the image.
     """
@@ -66,7 +69,7 @@ class MultiCrop:
     ``local_crops`` of (C, local_size, local_size). The first large view is always blurred, the
     second with probability 0.1 and solarised with 0.2, a small one blurred with 0.5.
 
-    Raises ValueError for a size, scale or number out of range, TypeError for another image.
+    Raises ValueError for a size, scale or number out of range, and as ``TwoViews`` does for images.
 
     Source: Caron et al. (2021), section 3 and appendix; scales of DINOv2's default configuration.
     """
@@ -133,8 +136,13 @@ def _views(
                 "an image must be a tensor (C, H, W), uint8 or floating point, got "
                 f"{image.dtype} {tuple(image.shape)}: for a batch use BatchViews"
             )
+        if image.is_floating_point() and not (image.min() >= -1e-3 and image.max() <= 1 + 1e-3):
+            raise ValueError(
+                f"a floating point image must lie in [0, 1], got {image.min():.6g} … "
+                f"{image.max():.6g}: divide one of 0 … 255 by 255"
+            )
     elif hasattr(image, "convert"):
-        image = image.convert("RGB")
+        image = as_rgb(image)
     else:
         raise TypeError(f"an image must be a PIL image or a tensor, got {type(image).__name__}")
     if generator is None:

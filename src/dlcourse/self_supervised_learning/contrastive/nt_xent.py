@@ -18,7 +18,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["check_pairs", "gather_across_processes", "nt_xent", "nt_xent_reference"]
+from dlcourse.self_supervised_learning.patches import widened
+
+__all__ = ["check_pairs", "directions", "gather_across_processes", "nt_xent", "nt_xent_reference"]
 
 
 def nt_xent_reference(z1: Tensor, z2: Tensor, temperature: float = 0.5) -> Tensor:
@@ -56,7 +58,8 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor = 0.5) -> Tensor
 
     Each of the 2B views asks which of the other 2B − 1 is its partner. The views need not be
     normalised: only their directions count. The arithmetic is done in float32 or better, also
-    for half-precision views and under autocast.
+    for half-precision views and under autocast. A row of zeros has no direction: its similarity to
+    all others is 0, and its gradient that of a row of length 1.
 
     Args:
         z1, z2: (B, D) floating point, B >= 2. Row i of both comes from image i.
@@ -70,15 +73,25 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor = 0.5) -> Tensor
     """
     check_pairs(z1, z2, temperature)
     b = len(z1)
-    z = torch.cat([z1, z2])  # (2B, D)
-    z = z.to(torch.promote_types(z.dtype, torch.float32))
+    z = directions(torch.cat([z1, z2]))  # (2B, D)
     with torch.autocast(z.device.type, enabled=False):
-        z = F.normalize(z, dim=1)
         logits = z @ z.T / temperature  # (2B, 2B), s_ik / τ
         itself = torch.eye(2 * b, dtype=torch.bool, device=z.device)
         logits = logits.masked_fill(itself, -math.inf)  # exp(−∞) = 0: leaves the sum
         partner = torch.arange(2 * b, device=z.device).roll(b)  # b, …, 2b − 1, 0, …, b − 1
         return F.cross_entropy(logits, partner)
+
+
+def directions(z: Tensor) -> Tensor:
+    """Each row over its length, in float32 or wider: (B, D) → (B, D).
+
+    A row shorter than 1e-12 is left as it is, as if its length were 1. Divided by a least length,
+    as ``F.normalize`` does, it would get a gradient of 1e12.
+    """
+    with torch.autocast(z.device.type, enabled=False):
+        z = widened(z)
+        length = torch.linalg.vector_norm(z, dim=1, keepdim=True)
+        return z / torch.where(length < 1e-12, 1.0, length)
 
 
 def check_pairs(z1: Tensor, z2: Tensor, temperature: float | Tensor = 1.0) -> None:

@@ -11,10 +11,9 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from dlcourse.self_supervised_learning.contrastive.nt_xent import check_pairs
+from dlcourse.self_supervised_learning.contrastive.nt_xent import check_pairs, directions
 
 __all__ = ["alignment", "uniformity"]
 
@@ -25,7 +24,7 @@ def alignment(z1: Tensor, z2: Tensor, alpha: float = 2.0) -> Tensor:
     0 says that the representation does not change with the augmentation.
 
     Args:
-        z1, z2: (B, D) floating point; normalised inside.
+        z1, z2: (B, D) floating point; normalised inside, in float32 or wider.
         alpha: α > 0.
 
     Raises TypeError or ValueError as ``nt_xent`` does; ValueError for α <= 0.
@@ -35,7 +34,7 @@ def alignment(z1: Tensor, z2: Tensor, alpha: float = 2.0) -> Tensor:
     check_pairs(z1, z2)
     if not alpha > 0:
         raise ValueError(f"alpha must be positive, got {alpha:g}")
-    return (F.normalize(z1, dim=1) - F.normalize(z2, dim=1)).norm(dim=1).pow(alpha).mean()
+    return (directions(z1) - directions(z2)).norm(dim=1).pow(alpha).mean()
 
 
 def uniformity(z: Tensor, t: float = 2.0) -> Tensor:
@@ -55,5 +54,5 @@ def uniformity(z: Tensor, t: float = 2.0) -> Tensor:
     check_pairs(z, z)
     if not t > 0:
         raise ValueError(f"t must be positive, got {t:g}")
-    squared = torch.pdist(F.normalize(z, dim=1)).square()  # (B (B − 1) / 2,)
+    squared = torch.pdist(directions(z)).square()  # (B (B − 1) / 2,)
     return torch.logsumexp(-t * squared, 0) - math.log(len(squared))
