@@ -11,7 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from dlcourse.datasets import Split, render_shapes, shape_factors
 from dlcourse.measure import transformer_flops
 from dlcourse.self_supervised_learning import (
+    BatchViews,
     MaskedAutoencoder,
+    SimCLR,
     VisionTransformer,
     logistic_probe,
 )
@@ -19,9 +21,10 @@ from dlcourse.self_supervised_learning.experiments import (
     benchmark_methods,
     benchmark_readings,
     dino_step,
+    simclr_runs,
     small_dinov2,
 )
-from dlcourse.self_supervised_learning.experiments.benchmark import Benchmark
+from dlcourse.self_supervised_learning.experiments.benchmark import Benchmark, combined
 from dlcourse.self_supervised_learning.experiments.masked_autoencoder_cost import (
     masked_autoencoder_flops,
     training_step,
@@ -305,3 +308,48 @@ def test_seconds_are_turned_into_steps():
 
     assert benchmark_methods.steps_in(20, run) == 200
     assert len(taken) == 2
+
+
+# --- SimCLR's small trainings ----------------------------------------------------------------
+
+
+def test_what_is_kept_has_every_row_and_column():
+    table = simclr_runs.what_is_kept(
+        {"crop": BatchViews(8)}, n=60, labelled=40, size=12, steps=2, batch_size=8,
+        fractions=(0.2, 1.0), seeds=(0, 1),
+    )  # fmt: skip
+    assert list(table) == ["pixels", "random encoder", "crop"]
+    for readings in table.values():
+        assert set(readings) == {"k-NN", "logistic probe"}
+        for factors in readings.values():
+            assert set(factors) == {"shape", "hue", "texture"}
+            assert all(len(values) == 2 for by in factors.values() for values in by.values())
+            assert all(set(by) == {"20", "100"} for by in factors.values())
+    assert table["pixels"]["k-NN"]["hue"]["100"][0] == table["pixels"]["k-NN"]["hue"]["100"][1]
+
+
+def test_batches_see_the_same_number_of_pairs(monkeypatch):
+    seen = []
+
+    def train(x, seed, view, *, temperature, steps, batch_size, lr):
+        seen.append((steps * batch_size, temperature))
+        return SimCLR(simclr_runs.new_encoder(seed), temperature=temperature)
+
+    monkeypatch.setattr(simclr_runs, "train_simclr", train)
+    grid, rates = simclr_runs.temperature_and_batch(
+        batches=(4, 8), temperatures=(0.2, 1.0), rates=(0.01, 0.02), pairs=16, n=50, size=12,
+        seeds=(0, 1),
+    )  # fmt: skip
+    assert {pairs for pairs, _ in seen} == {16}
+    assert len(seen) == 2 * (2 * 2 + 2 * 2)  # rates and seeds at one temperature, then the grid
+    assert rates == {"4": 0.01, "8": 0.01}
+    assert {len(v) for by in grid.values() for v in by.values()} == {2}
+
+
+def test_parts_of_the_benchmark_come_together():
+    one = {"table": {"MAE": 1}, "steps": {"MAE": 2}, "chosen": {}, "rank": {}, "seconds": {}}
+    other = {"table": {"SimMIM": 3}, "steps": {}, "chosen": {}, "rank": {"x": 1}, "seconds": {}}
+    both = combined([{**one, "pictures": 5}, {**other, "pictures": 5}])
+    assert both["table"] == {"MAE": 1, "SimMIM": 3} and both["pictures"] == 5
+    with pytest.raises(ValueError, match="pictures"):
+        combined([{**one, "pictures": 5}, {**other, "pictures": 6}])

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,7 +36,7 @@ from dlcourse.self_supervised_learning.experiments.benchmark_readings import (
     train_readout,
 )
 
-__all__ = ["Benchmark", "in_words"]
+__all__ = ["Benchmark", "combined", "in_words"]
 
 Table = dict[str, dict[str, dict[str, dict[str, list[float]]]]]
 
@@ -197,3 +197,18 @@ class Benchmark:
 def in_words(share: float) -> str:
     """A share in per cent, as the tables' keys have it: 0.01 → "1"."""
     return f"{100 * share:g}"
+
+
+def combined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What several recorded cells kept, as one.
+
+    Raises ValueError where they differ in what all contestants share.
+    """
+    whole: dict[str, Any] = {}
+    for part in parts:
+        for name, value in part.items():
+            if name in ("table", "steps", "seconds", "chosen", "rank"):  # by contestant
+                whole.setdefault(name, {}).update(value)
+            elif whole.setdefault(name, value) != value:
+                raise ValueError(f"{name} is {whole[name]} in one part and {value} in another")
+    return whole

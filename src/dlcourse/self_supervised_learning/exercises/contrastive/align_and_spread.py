@@ -105,8 +105,8 @@ back from both: they can be trained with.
     mistakes={
         "listing_same_view": Mistake(
             answer=listing_same_view,
-            hint="a view is compared with itself, as in the document's listing, where student and "
-            "teacher see the same view: alignment is then 0 without any learning.",
+            hint="a view is compared with itself, not with its partner: alignment is then 0 without "
+            "any learning.",
         ),
         "not_normalised": Mistake(
             answer=not_normalised,

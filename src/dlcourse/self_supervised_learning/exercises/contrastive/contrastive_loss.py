@@ -136,13 +136,12 @@ right for temperatures down to 0.0001 too.
     mistakes={
         "listing_no_negatives": Mistake(
             answer=listing_no_negatives,
-            hint="partners are pulled together and nothing is pushed apart. That is all that the "
-            "document's listing does under the title of contrastive learning; a constant encoder "
-            "would then be perfect.",
+            hint="partners are pulled together and nothing is pushed apart: there is no contrast, and "
+            "a constant encoder would be perfect.",
         ),
         "listing_log_of_softmax": Mistake(
             answer=listing_log_of_softmax,
-            hint="the logarithm is taken of a softmax, as in the document's listing: a small share "
+            hint="the logarithm is taken of a softmax: a small share "
             "underflows to 0 and its logarithm is -inf. Use log_softmax or cross_entropy.",
         ),
         "itself_included": Mistake(

@@ -43,8 +43,8 @@ be 0, its minimum.
     mistakes={
         "listing": Mistake(
             answer=0.0,
-            hint="partners agree, so all is thought to be well. That is how the losses of the "
-            "document's listing see it: without negatives, collapse is the best answer.",
+            hint="partners agree, so all is thought to be well. A loss without negatives sees it so: "
+            "there, collapse is the best answer.",
         ),
         "itself_too": Mistake(
             answer=2.7726,

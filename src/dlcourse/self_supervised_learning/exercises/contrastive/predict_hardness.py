@@ -45,9 +45,8 @@ should not be pushed at all, is the hardest of them.
     mistakes={
         "listing": Mistake(
             answer=1.0,
-            hint="all others are thought to be pushed alike, or not at all. So it is in a loss "
-            "that does not compare images, such as those of the document's listing; a softmax "
-            "weighs each by its similarity.",
+            hint="all others are thought to be pushed alike. A softmax weighs each by its "
+            "similarity.",
         ),
         "similarities": Mistake(
             answer=1.8,

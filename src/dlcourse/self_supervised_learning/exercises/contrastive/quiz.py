@@ -28,9 +28,9 @@ QUIZ = Quiz(
             "standard augmentations. What is to be feared?",
             [
                 Choice(
-                    "The colour jitter teaches the network to ignore colour.",
+                    "The colour jitter teaches the network to count colour for little.",
                     "What differs between the two views of one image can't be used to recognise "
-                    "the partner, so there is no reason to keep it.",
+                    "the partner, so nothing asks the network to make it easy to read.",
                     right=True,
                 ),
                 Choice(
@@ -39,8 +39,9 @@ QUIZ = Quiz(
                     "a partner.",
                 ),
                 Choice(
-                    "Nothing: the labels of the probe bring the colour back.",
-                    "A linear probe finds only what the features hold.",
+                    "Nothing: a few labels bring the colour back.",
+                    "With few labels a probe finds what stands out in the features; the little colour "
+                    "that is left takes many labels to find.",
                 ),
             ],
         ),
@@ -97,7 +98,7 @@ QUIZ = Quiz(
                 ),
                 Choice(
                     "The loss wants its input free of all that augmentation changes; the head can "
-                    "throw that away and the encoder keep some of it.",
+                    "remove some of that, so that the encoder need not.",
                     "So a task that needs colour or place finds more of it before the head.",
                     right=True,
                 ),

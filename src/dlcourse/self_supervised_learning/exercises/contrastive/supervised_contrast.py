@@ -143,7 +143,7 @@ temperatures down to 0.0001.
     mistakes={
         "listing": Mistake(
             answer=listing,
-            hint="the logarithm is taken of a softmax, as in the document's listing: a small share "
+            hint="the logarithm is taken of a softmax: a small share "
             "underflows to 0 and its logarithm is -inf. Use log_softmax.",
         ),
         "itself_as_partner": Mistake(
