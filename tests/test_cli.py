@@ -246,6 +246,13 @@ def test_doctor_speaks_json(monkeypatch):
     ]
 
 
+def test_doctor_says_which_data_is_not_here_and_how_to_get_it(monkeypatch, tmp_path):
+    assert doctor._data().state == "ok"
+    monkeypatch.setenv("DLCOURSE_CACHE", str(tmp_path))
+    found = doctor._data()
+    assert found.state == "note" and "mnist" in found.detail and found.mend == "dlcourse fetch"
+
+
 def test_doctor_finds_this_machine_able():
     for check in (doctor._python, doctor._papermill, doctor._kernel, doctor._disk):
         assert check().state == "ok"

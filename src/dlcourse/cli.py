@@ -263,7 +263,7 @@ def pair(
                 bad += not in_step
             else:
                 state = "written" if write_pair(root / source, root) else "in step"
-        except (ValueError, ProjectError) as error:
+        except (ValueError, LookupError, ProjectError) as error:
             state, bad = f"FAILED: {error}", bad + 1
         typer.echo(f"{source.with_suffix('.ipynb').as_posix()}: {state}")
     if bad:

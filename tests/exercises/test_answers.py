@@ -1,6 +1,6 @@
 """Answers of others to every exercise: the wrong ones are refused, the right ones pass.
 
-They lie in ``answers/<chapter>/<section's stem>/<file of the exercise>``: functions named
+They lie in ``tests/<chapter>/answers/<section's stem>/<file of the exercise>``: functions named
 ``wrong_…`` and ``right_…``, or for a prediction the lists ``WRONG`` and ``RIGHT``.
 """
 
@@ -12,14 +12,14 @@ import pytest
 from dlcourse.exercises import checker, registry
 from dlcourse.exercises.model import Prediction
 
-ANSWERS = Path(__file__).parent / "answers"
+TESTS = Path(__file__).parents[1]
 EXERCISES = {exercise.key: exercise for exercise in registry.all_exercises()}
 
 
 def path_of(key):
     """Beside the tests as the exercise beside its section: chapter, stem, file."""
     _, chapter, _, stem, name = registry.modules(key.split(".")[0])[key].split(".")
-    return ANSWERS / chapter / stem / f"{name}.py"
+    return TESTS / chapter / "answers" / stem / f"{name}.py"
 
 
 def load(kind):
@@ -69,4 +69,4 @@ def test_every_exercise_was_tried_with_several_wrong_answers_and_a_right_one(key
 
 
 def test_every_file_of_answers_belongs_to_an_exercise():
-    assert {path for path in ANSWERS.rglob("*.py")} == {path_of(key) for key in EXERCISES}
+    assert set(TESTS.glob("*/answers/**/*.py")) == {path_of(key) for key in EXERCISES}

@@ -199,6 +199,17 @@ def _disk() -> Finding:
     return Finding("Disk", "ok", f"{free:.1f} GB free here")
 
 
+def _data() -> Finding:
+    from dlcourse.datasets import packages
+
+    archives = packages.archives().values()
+    lacking = [archive.name for archive in archives if not packages.is_cached(archive)]
+    if lacking:
+        detail = f"not fetched: {', '.join(lacking)}; fetched at first use, with a network"
+        return Finding("Data", "note", detail, "dlcourse fetch")
+    return Finding("Data", "ok", f"all in {packages.cache_folder()}")
+
+
 def _chromium() -> Finding:
     found = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     if found:
@@ -223,8 +234,8 @@ def _checkout() -> Finding:
 
 
 _CHECKS: tuple[Callable[[], Finding], ...] = (
-    _python, _torch, _torchvision, _gpu, _papermill, _kernel, _memory, _disk, _compiler, _chromium,
-    _checkout,
+    _python, _torch, _torchvision, _gpu, _papermill, _kernel, _memory, _disk, _data, _compiler,
+    _chromium, _checkout,
 )  # fmt: skip
 
 
