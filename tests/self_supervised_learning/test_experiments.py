@@ -1,5 +1,6 @@
 """What the recorded cells of chapter 120 measure: the counts, and the trainings at a tiny size."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -242,6 +243,25 @@ def test_methods_of_the_benchmark_train_the_one_encoder():
         name = "blocks.0.attention.qkv.weight"
         assert 0 < (end[name] - start[name]).abs().max() < 0.1  # the same start, some steps on
         assert done.steps == 4
+
+
+def test_a_copy_of_a_compiled_encoder_is_not_compiled():
+    """Or it would compute with the weights of the one it was copied from."""
+    encoder = benchmark_methods.make_encoder(small_contest(), 0)
+    benchmark_methods.compile_blocks(encoder)
+    assert encoder.blocks[0]._compiled_call_impl is not None
+    assert copy.deepcopy(encoder).blocks[0]._compiled_call_impl is None
+
+
+def test_fine_tuning_learns_and_each_factor_has_its_own_choice():
+    contest = small_contest(label_batch=64, label_steps=60, rates=(1e-6, 3e-3), patch_size=8)
+    parts = [benchmark_readings.paint(n, 16, n, CPU) for n in (600, 200, 203)]
+    done = benchmark_readings.fine_tuned(
+        lambda: benchmark_methods.make_encoder(contest, 0), "mean", *parts, contest, [60], 0
+    )
+    assert done.accuracy["hue"] > 0.35  # guessing: 0.17
+    views, rate, steps = done.chosen["hue"]
+    assert (views, rate, steps) == ("crop", 3e-3, 60)  # jitter blurs the hue; 1e-6 stands still
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])

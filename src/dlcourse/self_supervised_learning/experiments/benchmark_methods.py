@@ -63,7 +63,7 @@ class Contest:
     batch_size: int = 512  # pictures a step of pre-training; SimCLR and DINO draw several views
     lr: float = 1e-3
     prototypes: int = 1024  # of DINO and iBOT
-    seconds: float = 16.0  # of pre-training; and of all supervised trainings of one share of labels
+    seconds: float = 15.0  # of pre-training; and of all supervised trainings of one share of labels
 
     # Fine-tuning: every combination is tried, for every start.
     label_batch: int = 256
