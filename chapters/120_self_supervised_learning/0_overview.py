@@ -18,6 +18,18 @@
 # told in the {doc}`errata </book/errata>`, each with a test.
 
 # %% [markdown]
+# :::{diagram} figures/0_overview.svg
+# ---
+# name: fig-four-tasks
+# alt: Four rows. SimCLR - two views of a picture pass the encoder, which is asked which of many others
+#   is the partner. DINO - a small crop passes the student, a large one the teacher, and the student is
+#   asked what the teacher says. SimMIM - a picture with hidden blocks passes the encoder, which paints
+#   them. MAE - the visible quarter alone passes the encoder, and a decoder paints the rest.
+# ---
+# The four tasks of this chapter, and what the encoder is shown in each.
+# :::
+
+# %% [markdown]
 # ## What you will be able to do
 #
 # - Write each method's loss from its equation, and prove it right against an independent one.

@@ -485,6 +485,13 @@ def test_bad_images_and_sizes_are_refused():
         model()(images(0)[:1], images(1)[:1])
 
 
+def test_widths_may_be_any_integer():
+    encoder = ConvNet(widths=np.array([4, 8]))
+    assert type(encoder.embed_dim) is int
+    encoder.embed_dim = np.int64(8)
+    assert SimCLR(encoder, np.int64(5)).project(images(0)).shape == (6, 5)
+
+
 def test_simclr_is_head_of_encoder_under_nt_xent():
     m = model(temperature=0.2).eval()
     a, b = images(0), images(1)

@@ -7,6 +7,7 @@ Paper: He et al. (2015), *Delving Deep into Rectifiers* (the initial weights).
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -40,6 +41,7 @@ class ConvNet(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        widths = [operator.index(width) for width in widths]
         if not widths or min(in_channels, *widths) < 1:
             raise ValueError(
                 f"need in_channels >= 1 and widths >= 1, got {in_channels} and {tuple(widths)}"

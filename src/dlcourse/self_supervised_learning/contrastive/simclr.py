@@ -21,7 +21,7 @@ class SimCLR(nn.Module):
 
     ``forward(view1, view2)`` takes two batches of images (B, C, H, W) and returns the loss. The
     encoder's features h are what one keeps; the head, z = W₂ relu(W₁ h + b₁) + b₂, serves the
-    loss alone and is thrown away. Where a process group is open, images of all processes are
+    loss alone. Where a process group is open, images of all processes are
     contrasted.
 
     Args:
@@ -50,7 +50,7 @@ class SimCLR(nn.Module):
     ) -> None:
         super().__init__()
         feature_dim = getattr(encoder, "embed_dim", None)
-        if not isinstance(feature_dim, int):
+        if not hasattr(feature_dim, "__index__"):  # any integer type
             raise ValueError(
                 "the encoder must say how wide its features are: set encoder.embed_dim, for a "
                 "ResNet-50 without its classifier to 2048"
