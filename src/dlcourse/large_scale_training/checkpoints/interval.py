@@ -14,11 +14,11 @@ __all__ = ["best_interval", "lost_time"]
 
 
 def lost_time(interval: float, save: float, restart: float, mtbf: float) -> float:
-    """The mean share by which a run of useful work is stretched, beyond that work.
+    """The mean share by which failures and saves stretch a run, beyond its useful work.
 
-    With failures that come independently, at a mean time ``mtbf`` from each other, the expected
-    wall-clock time of useful work T is M e^(R/M) (e^((τ+δ)/M) − 1) T/τ (Daly 2006, equation 13):
-    this returns that over T, minus 1.
+    With failures that come independently, at a mean time M from each other, useful work T takes
+    M e^(R/M) (e^((τ+δ)/M) − 1) T/τ on average (Daly 2006, the complete model). This is that
+    divided by T, minus 1; infinite where no work would ever be done.
 
     Args:
         interval: τ, useful work between two saves, in any unit of time, as are the others.
@@ -27,20 +27,25 @@ def lost_time(interval: float, save: float, restart: float, mtbf: float) -> floa
         mtbf: M, mean time between failures of the whole job.
     """
     _check(save, restart, mtbf)
-    if interval <= 0:
+    if not interval > 0:
         raise ValueError(f"interval must be > 0, got {interval}")
-    stretched = mtbf * math.exp(restart / mtbf) * math.expm1((interval + save) / mtbf)
+    try:
+        stretched = mtbf * math.exp(restart / mtbf) * math.expm1((interval + save) / mtbf)
+    except OverflowError:
+        return math.inf
     return stretched / interval - 1
 
 
 def best_interval(save: float, mtbf: float) -> float:
-    """Young's interval √(2 δ M), at which ``lost_time`` is least to first order.
+    """The interval at which ``lost_time`` is least, by Daly's estimate (2006).
 
-    It holds where a save is short against the time between failures, and does not depend on how
-    long a restart takes.
+    To first order it is Young's √(2 δ M) (1974). It does not depend on how long a restart takes.
     """
     _check(save, 0.0, mtbf)
-    return math.sqrt(2 * save * mtbf)
+    if save >= 2 * mtbf:
+        return mtbf
+    small = save / (2 * mtbf)
+    return math.sqrt(2 * save * mtbf) * (1 + math.sqrt(small) / 3 + small / 9) - save
 
 
 def _check(save: float, restart: float, mtbf: float) -> None:
