@@ -1,5 +1,7 @@
 from .checkpoints.asynchronous import PendingCheckpoint as PendingCheckpoint
 from .checkpoints.asynchronous import save_checkpoint_async as save_checkpoint_async
+from .checkpoints.interval import best_interval as best_interval
+from .checkpoints.interval import lost_time as lost_time
 from .checkpoints.loading import CheckpointError as CheckpointError
 from .checkpoints.loading import load_checkpoint as load_checkpoint
 from .checkpoints.random_state import rng_state as rng_state

@@ -5,33 +5,51 @@ Chapter: ``119_large_scale_training/1b_checkpoints``.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
+import re
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from torch import nn
-from torch.distributed.checkpoint.state_dict import get_model_state_dict
+from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.optim import Optimizer
 
+from dlcourse.large_scale_training.checkpoints._model_state import (
+    check_saveable,
+    model_state,
+)
 from dlcourse.large_scale_training.checkpoints._optimizer_state import (
+    described,
     named_groups,
     named_state,
 )
 from dlcourse.large_scale_training.checkpoints._shared import (
     LATEST,
+    VERSION,
+    agree,
+    folder_id,
+    gather,
     no_warning_about_one_process,
+    ordinary,
     rank,
     to_bytes,
+    unwaited,
     world_size,
+)
+from dlcourse.large_scale_training.checkpoints.checksums import (
+    MANIFEST,
+    checksum,
+    write_manifest,
 )
 
 __all__ = ["save_checkpoint"]
 
-unwaited: set[Path] = set()  # folders with an asynchronous save that nobody has waited for
+_OURS = re.compile(r"__\d+_\d+\.distcp|\.metadata(\.tmp)?|" + MANIFEST)  # files of a version
 
 
 def save_checkpoint(
@@ -43,7 +61,7 @@ def save_checkpoint(
     extra: Any = None,
 ) -> Path:
     """Save a model, its optimizer and ``extra``; the previous checkpoint in ``path`` stays valid
-    until the new one is complete, and is then removed.
+    until the new one is complete, and is then removed. Files of others in ``path`` stay.
 
     With a process group every rank must call it, and ``path`` must be a folder that all of them
     see. The model may be plain, sharded (``shard``), replicated, compiled or a mix.
@@ -59,44 +77,88 @@ def save_checkpoint(
     Returns: the folder of the version.
 
     Raises:
-        TypeError: ``extra`` holds something else.
+        TypeError: ``extra``, model or optimizer hold something that could not come back equal.
         RuntimeError: an asynchronous save to ``path`` has not been waited for.
+        OSError: the disk is full, or the folder can't be written. The previous checkpoint counts.
     """
     root, version, state = prepare(path, model, optimizer, step, extra)
-    dcp.save(state, checkpoint_id=root / version)
-    if rank() == 0:
-        commit(root, version)
-    if dist.is_initialized():
-        dist.barrier()  # no rank goes on, and perhaps dies, before the new version counts
-    return root / version
+    return complete(root, version, lambda: dcp.save(state, checkpoint_id=root / version))
 
 
 def prepare(
     path: str | os.PathLike[str], model: nn.Module, optimizer: Optimizer, step: int, extra: Any
 ) -> tuple[Path, str, dict[str, Any]]:
     """The checkpoint's folder, made if needed; a new version's name; and what is to be saved."""
-    root = Path(path).absolute()
-    if root in unwaited:
-        raise RuntimeError(
-            f"an asynchronous save to {root} is under way: call wait() on what "
-            "save_checkpoint_async returned, on every rank, before the next save"
-        )
+    no_warning_about_one_process()
+    root, state, problem = Path(os.path.realpath(path)), {}, None
+    try:
+        if folder_id(root) in unwaited:
+            raise RuntimeError(
+                f"an asynchronous save to {root} is under way: call wait() on what "
+                "save_checkpoint_async returned, on every rank, before the next save"
+            )
+        state = _collect(model, optimizer, step, extra)
+        root.mkdir(parents=True, exist_ok=True)
+    except Exception as error:
+        problem = error
+    agree(problem)
+    version = [f"step-{step:08d}-{uuid.uuid4().hex[:8]}"]
+    if dist.is_initialized():
+        dist.broadcast_object_list(version, src=0)  # one name for all ranks
+    return root, version[0], state
+
+
+def _collect(model: nn.Module, optimizer: Optimizer, step: int, extra: Any) -> dict[str, Any]:
+    """Tensors by key, and among them the bytes of all the rest."""
+    values, names = model_state(model)
+    tensors, rest = named_state(model, optimizer)
     own = {
         "step": step,
         "extra": {} if extra is None else extra,
         "world_size": world_size(),
-        "optimizer": type(optimizer).__name__,
+        "optimizer": described(optimizer),
         "groups": named_groups(model, optimizer),
+        "state": rest,
+        "model": {names[k]: v for k, v in values.items() if not isinstance(v, Tensor)},
     }
-    state: dict[str, Any] = {f"rank/{rank()}": to_bytes(own)}
-    state |= {f"model/{name}": value for name, value in get_model_state_dict(model).items()}
-    state |= named_state(model, optimizer)
-    version = [f"step-{step:08d}-{uuid.uuid4().hex[:8]}"]
-    if dist.is_initialized():
-        dist.broadcast_object_list(version, src=0)  # one name for all ranks
-    root.mkdir(parents=True, exist_ok=True)
-    no_warning_about_one_process()
-    return root, version[0], state
+    for key, value in values.items():
+        if isinstance(value, Tensor):
+            check_saveable(names[key], value)
+            tensors[f"model/{names[key]}"] = value
+    return {f"rank/{rank()}": to_bytes(own), **tensors}
+
+
+def complete(
+    root: Path, version: str, write: Callable[[], Any], group: dist.ProcessGroup | None = None
+) -> Path:
+    """Write the shards, then their checksums, then the name of the version that counts.
+
+    Where that fails on any rank, every rank raises and what was written is removed."""
+    problem, written = None, {}
+    try:
+        write()
+        own = (root / version).glob(f"__{rank()}_*")
+        written = {file.name: checksum(file) for file in own}
+    except CheckpointException as error:
+        problem = ordinary(error, f"the save to {root / version}")
+    except Exception as error:
+        problem = error
+    try:
+        agree(problem, group)
+        files = {name: sums for part in gather(written, group) for name, sums in part.items()}
+        if rank() == 0:
+            try:
+                files[".metadata"] = checksum(root / version / ".metadata")
+                write_manifest(root / version, files)
+                commit(root, version)
+            except Exception as error:
+                problem = error
+        agree(problem, group)  # no rank goes on, and perhaps dies, before the new version counts
+    except Exception:
+        if rank() == 0:
+            remove(root / version)
+        raise
+    return root / version
 
 
 def commit(root: Path, version: str) -> None:
@@ -109,11 +171,21 @@ def commit(root: Path, version: str) -> None:
         os.fsync(file.fileno())
     os.replace(beside, root / LATEST)
     _sync(root)  # a rename is on the disk only when its folder is
-    for other in (*root.glob("step-*"), *root.glob(f".{LATEST}-*")):
-        if other.is_dir() and other.name != version:
-            shutil.rmtree(other, ignore_errors=True)
-        elif other.is_file():
+    for other in root.iterdir():
+        if VERSION.fullmatch(other.name) and other.name != version and not other.is_symlink():
+            remove(other)
+        elif VERSION.fullmatch(other.name.removeprefix(f".{LATEST}-")) and other.is_file():
             other.unlink(missing_ok=True)  # left by a save that was killed here
+
+
+def remove(version: Path) -> None:
+    """Remove the files that a save has written, and their folder if nothing else is in it."""
+    with contextlib.suppress(OSError):
+        # Without its checksums a version is not complete: they go first.
+        for file in sorted(version.iterdir(), key=lambda f: f.name != MANIFEST):
+            if _OURS.fullmatch(file.name):
+                file.unlink(missing_ok=True)
+        version.rmdir()
 
 
 def _sync(folder: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -17,6 +17,9 @@ import torch
 import torch.distributed as dist
 
 __all__ = ["World", "distributed"]
+
+#: Called where the block of ``distributed`` ends without an error, while the group is still open.
+at_end: list[Callable[[], None]] = []
 
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -66,6 +69,8 @@ def distributed(backend: str | None = None, *, timeout: float = 120.0) -> Iterat
     )
     try:
         yield World(rank, local_rank, world_size, device)
+        for finish in at_end:
+            finish()
         dist.barrier()  # rank 0 may hold the store: it must not leave while others still use it
     finally:
         dist.destroy_process_group()
