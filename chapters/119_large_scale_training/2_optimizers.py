@@ -174,7 +174,7 @@ claim(
     adamw_gb=7 * memory["AdamW"],
 )
 
-# %% [markdown] tags=["skip", "site-only"]
+# %% [markdown] tags=["skip"]
 # :::{diagram} figures/2_optimizers.svg
 # ---
 # name: fig-two-optimizers

@@ -1038,7 +1038,7 @@ plt.show()
 
 # %% [markdown] tags=["skip"]
 # Before training each head spreads its attention as if there were no shape: it gets about its share
-# of the area. Afterwards one head spends about half of its attention there, several times the share
+# of the area. Afterwards one head spends more than half of its attention there, several times the share
 # of the area, and others look elsewhere. It is no clean segmentation: on two of the eight pictures
 # this head does the opposite, and marks the ground. The patch features tell shape from ground, and
 # also which picture they belong to: the components are taken over all pictures at once.

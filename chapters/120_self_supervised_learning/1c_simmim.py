@@ -1283,12 +1283,12 @@ plt.show()
 
 # %% [markdown] tags=["skip"]
 # Read the table along two questions. Which mask teaches most, measured by a probe? By the texture,
-# every mask teaches something: 63 to 76 %, against 55 % for random features; small blocks of 4 pixels
+# every mask teaches something: 63 to 77 %, against 55 % for random features; small blocks of 4 pixels
 # at a ratio of 0.4 do best. That is not the paper's choice: our textures are fine, its photographs are
 # not. And does it look the same when the encoder is fine-tuned, on the shape? With 1 % of the labels
 # nothing helps: all are at the level of guessing, 13 %. With 10 %, the network from scratch (first row)
-# reaches 16 %, and the best of the pre-trained ones 29 ± 8 %: blocks of 4 pixels at 0.6, the paper's
-# ratio. Differences between the others are of the size of their spread.
+# reaches 16 %, and those with blocks of 4 pixels 28 to 30 %, whatever the ratio; between ratios the
+# differences are of the size of their spread.
 #
 # On many machines nothing is new: SimMIM is an ordinary model with an ordinary loss, each rank
 # draws masks of its own from its own generator, and the gradients are averaged as in section 119.1a.

@@ -309,11 +309,6 @@ def captions(site: Path, page: str) -> dict[str, str]:
     return found
 
 
-def drawn_for_the_site_only(page: str) -> bool:
-    source = (ROOT / f"{page}.py").read_text(encoding="utf-8")
-    return bool(re.search(r"site-only.*\n# :::\{diagram\}", source))
-
-
 @pytest.mark.parametrize("page", NOTEBOOKS)
 def test_figures_of_a_page_are_counted_from_one(site, page):
     numbers = list(captions(site, page).values())
@@ -321,10 +316,7 @@ def test_figures_of_a_page_are_counted_from_one(site, page):
 
 
 @pytest.mark.parametrize("page", NOTEBOOKS)
-def test_figures_have_the_numbers_of_the_notebook(site, page, request):
-    if drawn_for_the_site_only(page):
-        reason = "the notebook has no diagrams yet, and so counts one figure less"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+def test_figures_have_the_numbers_of_the_notebook(site, page):
     caption = re.compile(r"\*\*(Figure \d+)\.\*\* ((?:[^\s$[]+ ){3})")
     found = [match for text in learner_cells(page) if (match := caption.match(text))]
     shown = captions(site, page)
