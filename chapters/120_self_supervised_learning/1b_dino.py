@@ -22,7 +22,14 @@ from matplotlib.colors import PowerNorm
 from torch import nn
 
 from dlcourse.datasets import digits, shapes
-from dlcourse.notebook import claim, explore, say, show_source
+from dlcourse.notebook import (
+    claim,
+    explore,
+    keep,
+    recorded,
+    say,
+    show_source,
+)
 from dlcourse.self_supervised_learning import (
     DINO,
     BatchViews,
@@ -56,8 +63,10 @@ plt.style.use("dlcourse.notebook.course")
 # head gives each view a distribution over $K = 64$ *prototypes*. Three runs, which differ in one
 # line each.
 
-# %% tags=["skip"]
+# %% tags=["definitions", "skip"]
 K = 64
+SEEDS = (0, 1, 2)
+FRACTIONS = (0.01, 0.1, 1.0)  # of the training images have a label
 data = digits(
     seed=0, max_shift=2, copies=3
 )  # 12 × 12 pixels, moved by up to 2
@@ -737,9 +746,7 @@ claim(
 # chosen on validation; 3 seeds for weights, batches and the choice of labels; the test split is
 # used once, here.
 
-# %% tags=["skip"]
-SEEDS = (0, 1, 2)
-FRACTIONS = (0.01, 0.1, 1.0)
+# %% tags=["long", "hide-input", "skip"] name="labels"
 teachers = {
     seed: (
         train(
@@ -752,7 +759,7 @@ teachers = {
     for seed in SEEDS
 }
 
-# %% tags=["skip"]
+
 def supervised(start, seed, fraction, augment=True):
     """Test accuracy of the encoder `start` and a linear layer, trained on a share of the labels."""
     split = label_subset(data.train, fraction, seed=seed)
@@ -811,6 +818,28 @@ plain = 100 * torch.tensor(
     [supervised(encoder(seed), seed, 1.0, augment=False) for seed in SEEDS]
 )
 counts = [len(label_subset(data.train, f, seed=0).y) for f in FRACTIONS]
+by_neighbours = {
+    name: 100 * torch.tensor([neighbours(read(seed), seed) for seed in SEEDS])
+    for name, read in [
+        ("pixels", lambda seed: lambda x: x.flatten(1)),
+        ("untrained encoder", encoder),
+        ("DINO", lambda seed: teachers[seed]),
+    ]
+}  # (seeds, fractions)
+keep(
+    accuracy=result, plain=plain, labels=counts, by_neighbours=by_neighbours
+)
+
+# %% tags=["hide-input"]
+kept = recorded("120.1b.labels")
+result = {
+    name: torch.tensor(values) for name, values in kept["accuracy"].items()
+}  # (fractions, seeds)
+plain, counts = torch.tensor(kept["plain"]), kept["labels"]
+by_neighbours = {
+    name: torch.tensor(values)
+    for name, values in kept["by_neighbours"].items()
+}  # (seeds, fractions)
 
 # %% mystnb={"figure": {"caption": "Test accuracy over the number of labels, mean and range of 3 seeds. The features of the line \"DINO\" were learned without labels; only a linear layer was fitted on them.", "name": "fig-dino-labels"}, "image": {"alt": "Five lines of accuracy over the number of labels. Pixels and the untrained encoder stay lowest. DINO and training from scratch lie well above them, close together; fine-tuned DINO lies highest."}} tags=["hide-input"]
 STYLES = {
@@ -839,7 +868,7 @@ rows = "\n".join(
     f"| {name} | "
     + " | ".join(f"{row.mean():.1f} ± {row.std():.1f}" for row in result[name])
     + " |"
-    for name in contestants
+    for name in result
 )
 say(
     "| test accuracy (%) | {a} labels | {b} labels | {c} labels"
@@ -873,14 +902,6 @@ claim(
 )
 
 # %% tags=["hide-input"]
-by_neighbours = {
-    name: 100 * torch.tensor([neighbours(read(seed), seed) for seed in SEEDS])
-    for name, read in [
-        ("pixels", lambda seed: lambda x: x.flatten(1)),
-        ("untrained encoder", encoder),
-        ("DINO", lambda seed: teachers[seed]),
-    ]
-}  # (seeds, fractions)
 rows = "\n".join(
     f"| {name} | "
     + " | ".join(f"{c.mean():.1f} ± {c.std():.1f}" for c in values.T)
