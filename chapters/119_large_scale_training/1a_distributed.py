@@ -17,10 +17,7 @@ import os
 # Read when torch is imported. The time-outs on this page are meant.
 os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
 
-import random
-import signal
 import socket
-import statistics
 import tempfile
 import time
 import warnings
@@ -38,12 +35,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from dlcourse.datasets import digits
 from dlcourse.large_scale_training import (
     AdamWScheduleFree,
     CheckpointError,
     Lion,
-    cosine_with_warmup,
     distributed,
     fit_alpha_beta,
     launch,
@@ -52,10 +47,7 @@ from dlcourse.large_scale_training import (
     plan,
     replicate,
     ring_all_reduce_time,
-    rng_state,
     save_checkpoint,
-    save_checkpoint_async,
-    set_rng_state,
     shard,
     time_all_reduce,
     zero_memory,
@@ -662,383 +654,8 @@ claim(
 # %% [markdown] tags=["slide"]
 # ## When something dies
 #
-# A thousand GPUs for a month: some machine fails every day. Three questions.
-# Does a resumed run continue as if nothing had happened? Does a crash *during*
-# a save cost the checkpoint? Who starts the processes again?
-#
-# ### A resumed run, bit for bit
-#
-# A run is more than its weights. This one has everything that can be
-# forgotten:
-
-# %% tags=["skip"]
-digit = digits(seed=0, max_shift=2, copies=2).train
-X, Y = digit.x.flatten(1), digit.y  # (images, 144), (images,)
-
-
-class Job:
-    """A training run, alone or as one rank of many (then sharded)."""
-
-    def __init__(self, seed, world=None):
-        self.rank = world.rank if world else 0
-        self.ranks = world.world_size if world else 1
-        torch.manual_seed(seed)
-        self.model = nn.Sequential(
-            nn.Linear(144, 64), nn.ReLU(), nn.Dropout(0.2), nn.Linear(64, 10)
-        )
-        if world:
-            shard(self.model)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.01)
-        self.schedule = cosine_with_warmup(self.optimizer, 10, 120)
-        self.position = 0  # steps done: with the seed, the place in the data
-        torch.manual_seed(1000 * seed + self.rank)  # each rank its own dropout
-
-    def step(self):
-        per_epoch = len(Y) // 64
-        epoch, batch = divmod(self.position, per_epoch)
-        order = torch.Generator().manual_seed(epoch)
-        rows = torch.randperm(len(Y), generator=order)[batch * 64 :][:64]
-        rows = rows.chunk(self.ranks)[self.rank]
-        loss = nn.functional.cross_entropy(self.model(X[rows]), Y[rows])
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        self.schedule.step()
-        self.position += 1
-        return loss.item()
-
-    def save(self, path):
-        extra = {"schedule": self.schedule.state_dict(), "random": rng_state()}
-        save_checkpoint(
-            path, self.model, self.optimizer, step=self.position, extra=extra
-        )
-
-    def resume(self, path, forget=None):
-        optimizer = None if forget == "optimizer" else self.optimizer
-        found = load_checkpoint(path, self.model, optimizer)
-        if forget != "schedule":
-            self.schedule.load_state_dict(found["extra"]["schedule"])
-        if forget != "random state":
-            set_rng_state(found["extra"]["random"])
-        if forget != "data position":
-            self.position = found["step"]
-
-    def weights(self):
-        whole = (
-            p.full_tensor() if isinstance(p, DTensor) else p
-            for p in self.model.parameters()
-        )
-        return torch.cat([p.detach().flatten() for p in whole])
-
-# %% [markdown] tags=["skip"]
-# Save after 40 steps, go on for 40; then resume in a fresh job and go on for
-# 40, once with everything and once without each part.
-
-# %% tags=["skip"]
-PARTS = ["optimizer", "schedule", "random state", "data position"]
-gaps = {part: [] for part in [None, *PARTS]}  # in the losses
-moved = {part: [] for part in [None, *PARTS]}  # in the weights
-for seed in (0, 1, 2):
-    job = Job(seed)
-    for _ in range(40):
-        job.step()
-    job.save(FOLDER / f"job-{seed}")
-    uninterrupted = [job.step() for _ in range(40)]
-    for part in gaps:
-        again = Job(seed)
-        again.resume(FOLDER / f"job-{seed}", forget=part)
-        losses = [again.step() for _ in range(40)]
-        gaps[part].append(np.abs(np.subtract(losses, uninterrupted)))
-        distance = (again.weights() - job.weights()).norm()
-        moved[part].append((distance / job.weights().norm()).item())
-
-# %% mystnb={"figure": {"caption": "Difference of the training loss from the run that was never interrupted, when one part of its state is forgotten on resuming; mean of 3 seeds. With everything restored it is exactly zero, which a logarithmic axis cannot show.", "name": "fig-forgotten"}, "image": {"alt": "Four jagged lines of loss differences over 40 steps after resuming, one for each forgotten part: optimizer, schedule, random state and data position. All lie between one hundredth and one."}} tags=["hide-input"]
-fig, ax = plt.subplots()
-for part in PARTS:
-    ax.plot(range(40, 80), np.mean(gaps[part], axis=0), label=f"without {part}")
-ax.set(xlabel="step", ylabel="difference of the loss (nats)", yscale="log")
-ax.legend(fontsize=9, bbox_to_anchor=(1, 1), loc="upper left")
-plt.show()
-
-# %% tags=["hide-input"]
-claim(
-    "With everything restored, all 40 losses and all weights equal those of "
-    "the uninterrupted run to the last bit, for each of {n} seeds. Without one "
-    "part, the weights end elsewhere, by {parts} of their norm.",
-    np.max(gaps[None]) == 0
-    and max(moved[None]) == 0
-    and min(min(moved[part]) for part in PARTS) > 0.01,
-    n=len(moved[None]),
-    parts=", ".join(f"{np.mean(moved[p]):.0%} ({p})" for p in PARTS),
-)
-
-# %% [markdown] tags=["skip"]
-# The listing saves two of these parts and restores one. Nothing crashes when
-# a part is missing; the run is only another one.
-#
-# ### Saved on two, loaded on one
-#
-# The checkpoints which two ranks wrote above hold no trace of the number two:
-# each rank wrote its shards, and whoever loads reads the pieces that it needs.
-# Four ranks did; here is one plain model, without a process group.
-
-# %% tags=["skip"]
-gap = {}
-for name, optimizer_of in OPTIMIZERS.items():
-    model = make(seed=9)
-    optimizer = optimizer_of(model.parameters())
-    found = load_checkpoint(FOLDER / name, model, optimizer)
-    losses = losses_of(model, optimizer, range(found["step"], 20))
-    gap[name] = np.abs(np.subtract(losses, single[name][10:])).max()
-
-# %% tags=["hide-input"]
-claim(
-    "Saved by {ranks} ranks at step {step}, continued by one process: the "
-    "losses agree with the run of a single process to {gap:.0e}.",
-    max(gap.values()) < 1e-5,
-    ranks=found["world_size"],
-    step=found["step"],
-    gap=max(gap.values()),
-)
-
-# %% [markdown] tags=["skip"]
-# ### Crash-safe: beside, then rename
-#
-# A save takes time, and a process can die at any moment of it. So a new
-# version is written *beside* the old one, and becomes the checkpoint in a
-# single act that the file system cannot do by halves: `os.replace` of the
-# small file `latest`, which names the version that counts.
-
-# %%
-from dlcourse.large_scale_training.checkpoints.saving import commit
-
-show_source(commit)
-
-# %% [markdown] tags=["skip"]
-# Then we kill. A child process saves again and again, and we send it SIGKILL,
-# which no program can catch, at a random moment. What is left on the disk must
-# be one whole version. Every number of version $k$ is $k$, so that a mixture
-# of two versions would show. The same for the listing's way, `dcp.save` over
-# the same folder.
-
-# %% tags=["skip"]
-def version(k):
-    model = nn.Sequential(*(nn.Linear(512, 512) for _ in range(4)))
-    for p in model.parameters():
-        nn.init.constant_(p, k)
-    return model, torch.optim.SGD(model.parameters(), lr=0.1)
-
-
-def save_beside(folder, k):
-    save_checkpoint(folder, *version(k), step=k)
-
-
-def load_beside(folder):
-    model, optimizer = version(-1)
-    load_checkpoint(folder, model, optimizer)
-    return model.state_dict()
-
-
-def save_over(folder, k):
-    dcp.save(version(k)[0].state_dict(), checkpoint_id=folder)
-
-
-def load_over(folder):
-    state = version(-1)[0].state_dict()
-    dcp.load(state, checkpoint_id=folder)
-    return state
-
-
-def kill_while_saving(save, load, folder, kills=20):
-    """How many of the kills left a whole version, and how many did not."""
-    torch.set_num_threads(1)  # a forked child must not need other threads
-    warnings.simplefilter("ignore")  # dcp says that there is only one process
-    chance = random.Random(0)
-    whole = broken = 0
-    save(folder, 0)
-    start = time.perf_counter()
-    for k in range(3):
-        save(folder, k)
-    a_save = (time.perf_counter() - start) / 3
-    for _ in range(kills):
-        child = os.fork()
-        if child == 0:
-            for k in range(1, 1000):
-                save(folder, k)
-            os._exit(0)
-        time.sleep(chance.uniform(0, 3 * a_save))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        try:
-            numbers = torch.cat([t.flatten() for t in load(folder).values()])
-            intact = len(numbers.unique()) == 1
-        except BaseException:  # dcp's CheckpointException is no Exception
-            intact = False
-        whole, broken = whole + intact, broken + (not intact)
-        if not intact:
-            save(folder, 0)  # begin again
-    return whole, broken
-
-
-def kill_both(folder):
-    beside = kill_while_saving(save_beside, load_beside, folder / "beside")
-    over = kill_while_saving(save_over, load_over, folder / "over")
-    return beside, over
-
-
-with mock.patch.dict(os.environ, CUDA_VISIBLE_DEVICES=""):  # for os.fork's sake
-    [(beside, over)] = launch(kill_both, 1, FOLDER, time_limit=100)
-
-# %% tags=["hide-input"]
-claim(
-    "After {n} kills our checkpoint was whole {whole} times. Saved over the "
-    "previous one, as the listing does, it was lost {lost} of {m} times.",
-    beside == (20, 0) and over[1] > 0,
-    n=sum(beside),
-    whole=beside[0],
-    lost=over[1],
-    m=sum(over),
-)
-
-# %% [markdown] tags=["skip"]
-# The test suite kills a hundred times. SIGKILL ends a process; against a loss
-# of power there is `os.fsync`, of the data before the rename and of the folder
-# after it.
-#
-# ### Saving while training goes on
-#
-# A save need not stop the run for as long as the disk takes. The state is
-# *copied*, which blocks, and written from the copy by a thread, which does
-# not. How much does each cost? The model has 4 million parameters, so that
-# with Adam's moments 50 MB are written.
-
-# %% tags=["skip"]
-big = nn.Sequential(*(nn.Linear(1024, 1024) for _ in range(4)))
-adam = torch.optim.AdamW(big.parameters(), lr=1e-3)
-batch = torch.randn(64, 1024, generator=torch.Generator().manual_seed(0))
-
-
-def timed(function, *args):
-    start = time.perf_counter()
-    result = function(*args)
-    return time.perf_counter() - start, result
-
-
-def big_step():
-    adam.zero_grad()
-    big(batch).square().mean().backward()
-    adam.step()
-
-
-quiet = statistics.median(timed(big_step)[0] for _ in range(15))
-whole_save, blocked, written, during = [], [], [], []
-for k in range(5):
-    whole_save.append(timed(save_checkpoint, FOLDER / "sync", big, adam)[0])
-    begin = time.perf_counter()
-    seconds, pending = timed(save_checkpoint_async, FOLDER / "async", big, adam)
-    blocked.append(seconds)
-    while not pending.done():
-        during.append(timed(big_step)[0])  # training goes on
-    pending.wait()
-    written.append(time.perf_counter() - begin)
-milliseconds = {
-    "a save, waited for": whole_save,
-    "the call of an asynchronous save": blocked,
-    "until that is written": written,
-    "a step while it is written": during,
-    "a step otherwise": [quiet],
-}
-
-# %% tags=["hide-input"]
-say(
-    "| | median (ms) |\n|---|---|\n"
-    + "\n".join(
-        f"| {name} | {1000 * statistics.median(values):.0f} |"
-        for name, values in milliseconds.items()
-        if values
-    )
-)
-claim(
-    "At best, the asynchronous call blocks for {share:.0%} of the time of a "
-    "save that is waited for.",
-    min(blocked) < min(whole_save),
-    share=min(blocked) / min(whole_save),
-)
-
-# %% [markdown] tags=["skip"]
-# The rest is not free: the writing may compete with the steps for the
-# processor, and a copy of the state needs memory. On a GPU machine the copy goes to the
-# host's memory, where there usually is room.
-#
-# ### A worker dies, the job goes on
-#
-# The launcher watches its workers. When one dies it stops the others, who
-# would wait for it in the next collective for ever, and starts *all* of them
-# again, up to `max_restarts` times. All that the program has to do is to begin
-# by looking for a checkpoint. Two ranks, a save every 10 steps; rank 1 kills
-# itself before step 24.
-
-# %% tags=["skip"]
-def survive(folder):
-    attempt = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
-    with distributed("gloo", timeout=60) as world:
-        job = Job(0, world)
-        try:
-            job.resume(folder)
-        except FileNotFoundError:
-            pass  # the very first start
-        if world.rank == 0:
-            print(f"attempt {attempt} begins at step {job.position}")
-        while job.position < 40:
-            if attempt == 0 and world.rank == 1 and job.position == 24:
-                os.kill(os.getpid(), signal.SIGKILL)
-            position = job.position
-            loss = job.step()
-            if world.rank == 0:
-                with open(folder.with_suffix(".log"), "a") as log:
-                    print(attempt, position, loss, file=log)
-            if job.position % 10 == 0:
-                job.save(folder)
-        whole = Job(0, world)  # the same, never interrupted
-        losses = [whole.step() for _ in range(40)]
-        return torch.equal(job.weights(), whole.weights()), losses
-
-
-survived = launch(
-    survive, 2, FOLDER / "elastic", max_restarts=1, time_limit=150
-)
-
-# %% mystnb={"figure": {"caption": "Loss of rank 0 against its step: the attempt that died, the attempt after it, and a run without a death (grey). Steps 20 to 23 were computed twice, with the same losses.", "name": "fig-elastic"}, "image": {"alt": "A grey falling loss curve of 40 steps. Circles of the first attempt lie on it from step 0 to 23, crosses of the second from step 20 to the end."}} tags=["hide-input"]
-log = np.loadtxt(FOLDER / "elastic.log")  # attempt, step, loss
-uninterrupted = np.array(survived[0][1])
-fig, ax = plt.subplots(figsize=(7, 2.8))
-ax.plot(uninterrupted, color="0.7", lw=3, label="never interrupted")
-for attempt, marker in ((0, "o"), (1, "x")):
-    _, steps, losses = log[log[:, 0] == attempt].T
-    ax.plot(
-        steps, losses, marker, ms=4.5, mfc="none", label=f"attempt {attempt}"
-    )
-ax.axvline(23.5, color="tab:red", ls=":", label="rank 1 dies")
-ax.set(xlabel="step", ylabel="loss of rank 0 (nats)")
-ax.legend()
-plt.show()
-
-# %% tags=["hide-input"]
-first, second = (log[log[:, 0] == attempt] for attempt in (0, 1))
-claim(
-    "The first attempt computed {done} steps. The second began at step "
-    "{start:.0f} and ended with weights that equal those of the uninterrupted "
-    "run to the last bit, on both ranks.",
-    all(equal for equal, _ in survived)
-    and (second[:, 2] == uninterrupted[20:]).all()
-    and len(first) == 24,
-    done=len(first),
-    start=second[0, 1],
-)
-
-# %% [markdown] tags=["skip"]
-# To the last bit, since the number of ranks is the same again and with it the
-# order of every sum. On another number it is the same to rounding.
+# The more machines, the sooner one of them fails. What a run must save so that nothing is lost, and
+# how it goes on with fewer ranks or with more, is the next section: {doc}`119.1b <1b_checkpoints>`.
 
 # %% [markdown] tags=["skip"]
 # ## Details that decide
@@ -1386,13 +1003,7 @@ checkpoints.cleanup()
 # runs past it.
 
 # %% [markdown] tags=["skip"]
-# {{exercise 119.1b.predict-dead-worker}}
-
-# %% [markdown] tags=["skip"]
 # {{exercise 119.1a.ring-all-reduce}}
-
-# %% [markdown] tags=["skip"]
-# {{exercise 119.1b.data-position}}
 
 # %% [markdown] tags=["skip"]
 # {{exercise 119.1a.zero-memory}}
