@@ -9,7 +9,8 @@
 #
 # | section | what has run out | what you build |
 # |---|---|---|
-# | {doc}`119.1a Infrastructure <1a_distributed>` | memory of one device; uptime of many | process groups, sharding, checkpoints that survive a crash |
+# | {doc}`119.1a Distributed training <1a_distributed>` | memory of one device | process groups, collectives, sharding, a plan of memory and time |
+# | {doc}`119.1b Checkpoints <1b_checkpoints>` | uptime of many devices | checkpoints that survive a crash, and another number of ranks |
 # | {doc}`119.1c Mixed precision <1c_mixed_precision>` | bits | loss scaling, a mixed-precision step, MFU |
 # | {doc}`119.2 Optimizers <2_optimizers>` | memory for state; the plan | Lion, Schedule-Free |
 # | {doc}`119.3 Schedules <3_schedules>` | knowledge of the budget | warm-up, cosine, one-cycle, WSD |

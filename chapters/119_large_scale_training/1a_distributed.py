@@ -1,12 +1,11 @@
 # %% [markdown] tags=["slide"]
 # (sec-119-1a)=
-# # 119.1a Infrastructure: many processes, one result
+# # 119.1a Distributed training: many processes, one result
 #
 # A large model is trained by many processes that must act as one. At the end
 # of this section you can start such processes and predict what their messages
-# cost, shard a model so that it fits, *prove* that the result is that of a
-# single process, and save so that a crash at any moment loses minutes and not
-# the run.
+# cost, shard a model so that it fits, and *prove* that the result is that of a
+# single process.
 #
 # You need: Python, a PyTorch training loop, and no GPU. All processes run on
 # this machine; the last part says what changes on many.
@@ -1025,10 +1024,8 @@ checkpoints.cleanup()
 #   large tensor hardly depends on the number of ranks.
 # - Sharding rearranges one sum: the losses are those of a single process, to
 #   rounding, and the memory is the formula's, to the byte.
-# - A checkpoint is weights, optimizer, schedule, random states and position,
-#   written beside the old one and made current by one rename.
 # - Every wait has a time-out, and every restart begins by looking for a
-#   checkpoint.
+#   checkpoint ({doc}`119.1b <1b_checkpoints>`).
 #
 # References: each citation above leads to its source; the
 # {doc}`bibliography </book/bibliography>` lists them all.
