@@ -4,14 +4,21 @@ Starting ranks takes seconds, so each ``launch`` below establishes many facts, i
 fixtures, and the tests read them one by one.
 """
 
+import contextlib
+import io
+import itertools
 import json
 import os
 import random
+import resource
+import shutil
+import socket
 import subprocess
 import sys
 import textwrap
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import cloudpickle
 import numpy as np
@@ -24,16 +31,21 @@ from dlcourse.large_scale_training import (
     AdamWScheduleFree,
     CheckpointError,
     Lion,
+    best_interval,
     cosine_with_warmup,
     distributed,
     launch,
     load_checkpoint,
+    lost_time,
     rng_state,
     save_checkpoint,
     save_checkpoint_async,
     set_rng_state,
     shard,
 )
+from dlcourse.large_scale_training.checkpoints import _shared, checksums
+from dlcourse.large_scale_training.checkpoints.random_state import with_new_streams
+from dlcourse.large_scale_training.experiments.crashes import progress
 
 # As with functions of a notebook: the ranks cannot import this file and get its code by value.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -68,10 +80,10 @@ def data(steps=STEPS, seed=1):
     return torch.randn(steps, 16, 16, generator=g), torch.randn(steps, 16, 8, generator=g)
 
 
-def losses_of(model, optimizer, rank=0, world_size=1, steps=slice(None)):
+def losses_of(model, optimizer, rank=0, world_size=1, steps=slice(None), batch=16):
     """The mean loss of the whole batch at each step, each rank working on its part."""
     losses = []
-    for x, y in zip(*(t[steps] for t in data()), strict=True):
+    for x, y in zip(*(t[steps, :batch] for t in data()), strict=True):
         x, y = x.chunk(world_size)[rank], y.chunk(world_size)[rank]
         optimizer.zero_grad()
         loss = (model(x) - y).square().mean()
@@ -168,7 +180,41 @@ def on_four_ranks(folder):
             found = load_checkpoint(Path(folder, name), model, optimizer)
             losses = losses_of(model, optimizer, world.rank, 4, slice(10, 20))
             facts[name] = (found, losses)
+        ports = [free_port() for _ in range(3)]
+        dist.broadcast_object_list(ports, src=0)
+    # 4, then 3 of them, then 4 again: each a world of its own, each from the one before.
+    facts["elastic"] = []
+    for ranks, port, steps in zip((4, 3, 4), ports, ((0, 6), (6, 12), (12, 18)), strict=True):
+        environment = {"WORLD_SIZE": str(ranks), "MASTER_PORT": port}
+        environment |= {"TORCHELASTIC_USE_AGENT_STORE": "False"}
+        if world.rank < ranks:
+            with mock.patch.dict(os.environ, environment):
+                facts["elastic"].append(on_some_ranks(folder, ranks, slice(*steps)))
     return facts
+
+
+def on_some_ranks(folder, ranks, steps):
+    """Go on, with batches of 12, which 3 and 4 ranks can share; the losses, and dropout's mask."""
+    path = Path(folder, "elastic")
+    with distributed("gloo") as world:
+        model = shard(Net(seed=9 if steps.start else 0))
+        optimizer = OPTIMIZERS["AdamW"](model.parameters())
+        torch.manual_seed(world.rank)  # as a first start has it
+        if steps.start:
+            found = load_checkpoint(path, model, optimizer)
+            assert found["step"] == steps.start
+            set_rng_state(found["extra"]["random"][0])
+        dropped = nn.functional.dropout(torch.ones(64)).tolist()
+        losses = losses_of(model, optimizer, world.rank, ranks, steps, batch=12)
+        extra = {"random": [rng_state()]}
+        save_checkpoint(path, model, optimizer, step=steps.stop, extra=extra)
+    return losses, dropped
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return str(s.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +268,19 @@ def test_saved_on_two_ranks_loads_on_four_and_in_a_plain_model(one, two, four, f
     assert equal(full(model), two[0]["loaded", optimizer][2])
     losses = losses_of(model, plain, steps=slice(10, 20))
     assert np.abs(np.subtract(losses, one[optimizer][10:])).max() < 1e-5
+
+
+def test_four_ranks_then_three_then_four_make_one_run(four):
+    model = Net()
+    optimizer = OPTIMIZERS["AdamW"](model.parameters())
+    expected = losses_of(model, optimizer, steps=slice(0, 18), batch=12)
+    losses = itertools.chain.from_iterable(part for part, _ in four[0]["elastic"])
+    assert np.abs(np.subtract(list(losses), expected)).max() < 1e-5
+
+
+def test_where_the_number_of_ranks_changes_each_rank_drops_other_neurons(four):
+    drawn = [tuple(dropped) for facts in four for _, dropped in facts["elastic"]]
+    assert len(drawn) == 4 + 3 + 4 and len(set(drawn)) == len(drawn)
 
 
 def test_an_asynchronous_save_holds_the_weights_of_its_call(two):
@@ -402,6 +461,81 @@ def test_a_checkpoint_of_another_optimizer_is_refused_and_nothing_changed(saved)
         load_checkpoint(saved[0], model, torch.optim.AdamW(Net().parameters()))
 
 
+def damages(content, chance):
+    """Every kind of damage: what the file holds then, None where it is gone."""
+    yield from (None, b"", content[: len(content) // 2], content[:-1], content + b"\0")
+    yield bytes(len(content))
+    for place in chance.choices(range(len(content)), k=25):
+        flipped = bytes([content[place] ^ 1 << chance.randrange(8)])
+        yield content[:place] + flipped + content[place + 1 :]
+        zeroed = content[:place] + bytes(len(content[place : place + 4])) + content[place + 4 :]
+        if zeroed != content:
+            yield zeroed
+
+
+def everything(model, optimizer):
+    state = [t.clone() for s in optimizer.state.values() for t in s.values()]
+    rate = torch.tensor(optimizer.param_groups[0]["lr"])
+    return [*full(model).values(), *state, rate, torch.get_rng_state()]
+
+
+@pytest.mark.parametrize("name", ["__0_0.distcp", ".metadata", "checksums", "../latest"])
+def test_any_damage_to_any_file_is_refused_and_nothing_has_changed(saved, name):
+    model = Net(seed=9)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.5)
+    losses_of(model, optimizer, steps=slice(0, 1))
+    before = everything(model, optimizer)
+    file = saved[1] / name
+    content = file.read_bytes()
+    for damaged in damages(content, random.Random(0)):
+        file.unlink(missing_ok=True)
+        if damaged is not None:
+            file.write_bytes(damaged)
+        with pytest.raises(CheckpointError):
+            load_checkpoint(saved[0], model, optimizer)
+        assert all(map(torch.equal, everything(model, optimizer), before))
+    file.write_bytes(content)
+    load_checkpoint(saved[0], model, optimizer)
+    assert optimizer.param_groups[0]["lr"] == 1e-3
+
+
+def test_shards_that_were_swapped_between_two_ranks_are_refused(two, folder, tmp_path):
+    shutil.copytree(folder / "AdamW", tmp_path, dirs_exist_ok=True)
+    version = tmp_path / (tmp_path / "latest").read_text()
+    a, b = sorted(version.glob("*.distcp"))
+    first, second = a.read_bytes(), b.read_bytes()
+    a.write_bytes(second)
+    b.write_bytes(first)
+    with pytest.raises(CheckpointError, match=r"__\d_0\.distcp (is not|is truncated|has grown)"):
+        load_checkpoint(tmp_path, Net())
+
+
+def test_the_checksum_sees_every_bit_and_every_swap_of_two_words(tmp_path):
+    file = tmp_path / "file"
+    rng = np.random.default_rng(0)
+    words = rng.integers(0, 2**63, size=300_000, dtype=np.uint64)  # more than two blocks
+
+    def now():
+        words.tofile(file)
+        return checksums.checksum(file)
+
+    right = now()
+    assert right[0] == words.nbytes
+    for bit, place in enumerate(rng.integers(0, len(words), 64)):
+        words[place] ^= np.uint64(1 << bit)
+        assert now() != right
+        words[place] ^= np.uint64(1 << bit)
+    # in one row, in one column, in neither, in two blocks
+    for a, b in ((0, 1), (0, 1024), (0, 1025), (5, 5 + 131_072), (5, 6 + 131_072)):
+        words[[a, b]] = words[[b, a]]
+        assert now() != right
+        words[[a, b]] = words[[b, a]]
+    assert now() == right
+    for length in (0, 1, 7, 8, 2**20 - 1, 2**20, 2**20 + 1):
+        file.write_bytes(bytes(length))
+        assert checksums.checksum(file)[0] == length
+
+
 @pytest.mark.parametrize("name", ["__0_0.distcp", ".metadata"])
 def test_a_truncated_checkpoint_is_refused_and_nothing_changed(saved, name):
     model = Net(seed=9)
@@ -422,6 +556,506 @@ def test_extra_that_could_not_be_loaded_again_is_refused_when_saving(tmp_path):
     with pytest.raises(TypeError, match="use tensors, numbers, strings"):
         save_checkpoint(tmp_path, model, optimizer, extra={"file": Path("x")})
     assert not (tmp_path / "latest").exists()
+
+
+# --- by name, whatever the order and the wrappers ----------------------------------
+
+
+def pair_of_linears():
+    return nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+
+
+def go_on(model, optimizer):
+    x = torch.arange(6.0).reshape(3, 2) / 6
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(x).square().sum().backward()
+        optimizer.step()
+
+
+def trained(optimizer_of):
+    model = pair_of_linears()
+    optimizer = optimizer_of(model)
+    go_on(model, optimizer)
+    return model, optimizer
+
+
+def states_equal(a, b, model_a, model_b):
+    pairs = zip(model_a.parameters(), model_b.parameters(), strict=True)
+    return all(
+        a.state[p].keys() == b.state[q].keys()
+        and all(torch.equal(a.state[p][k], b.state[q][k]) for k in a.state[p])
+        for p, q in pairs
+    )
+
+
+IN_ORDER = {
+    "Adam": lambda named: torch.optim.Adam([p for _, p in named]),
+    "with names": lambda named: torch.optim.Adam(named),
+    "Lion": lambda named: Lion([p for _, p in named], lr=1e-3),
+    "ScheduleFree": lambda named: AdamWScheduleFree([p for _, p in named], lr=1e-2),
+}
+
+
+def adam(model):
+    return torch.optim.Adam(model.parameters())
+
+
+@pytest.mark.parametrize("evaluating", [False, True])
+@pytest.mark.parametrize("name", IN_ORDER)
+def test_state_follows_the_names_of_the_parameters_not_their_order(tmp_path, name, evaluating):
+    a, saved = trained(lambda m: IN_ORDER[name](list(m.named_parameters())))
+    b, loaded = trained(lambda m: IN_ORDER[name](list(m.named_parameters())[::-1]))
+    has_modes = evaluating and name == "ScheduleFree"
+    if has_modes:
+        saved.eval()
+        loaded.eval()
+    save_checkpoint(tmp_path, a, saved)
+    load_checkpoint(tmp_path, b, loaded)
+    assert equal(full(a), full(b)) and states_equal(saved, loaded, a, b)
+    if name == "with names":
+        assert loaded.param_groups[0]["param_names"] == [n for n, _ in b.named_parameters()][::-1]
+    for model, optimizer in ((a, saved), (b, loaded)):
+        if has_modes:
+            optimizer.train()
+        go_on(model, optimizer)
+    assert equal(full(a), full(b))
+
+
+def test_groups_are_found_by_their_parameters_too(tmp_path):
+    def groups(model, order):
+        settings = [
+            {"params": list(model[0].parameters()), "lr": 0.1},
+            {"params": list(model[1].parameters()), "lr": 0.2},
+        ]
+        return torch.optim.Adam([settings[i] for i in order])
+
+    a, saved = trained(lambda m: groups(m, (0, 1)))
+    b = pair_of_linears()
+    loaded = groups(b, (1, 0))
+    for group in loaded.param_groups:
+        group["lr"] = 9.0
+    save_checkpoint(tmp_path, a, saved)
+    load_checkpoint(tmp_path, b, loaded)
+    assert [group["lr"] for group in loaded.param_groups] == [0.2, 0.1]
+    assert states_equal(saved, loaded, a, b)
+    across = [{"params": [b[0].weight, b[1].weight]}, {"params": [b[0].bias, b[1].bias]}]
+    with pytest.raises(CheckpointError, match="group 0 has other parameters"):
+        load_checkpoint(tmp_path, b, torch.optim.Adam(across))
+
+
+def wrappers():
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+    from torch.nn.parallel import DistributedDataParallel
+
+    def blocks(wrap):
+        def wrapped(model):
+            for i, block in enumerate(model):
+                model[i] = wrap(block)
+            return model
+
+        return wrapped
+
+    return {
+        "compile(replicate)": lambda m: torch.compile(DistributedDataParallel(m)),
+        "replicate(compile)": lambda m: DistributedDataParallel(torch.compile(m)),
+        "checkpoint(compile(block))": blocks(lambda b: checkpoint_wrapper(torch.compile(b))),
+        "compile(checkpoint(block))": blocks(lambda b: torch.compile(checkpoint_wrapper(b))),
+        "replicate(checkpoint(block))": lambda m: DistributedDataParallel(
+            blocks(checkpoint_wrapper)(m)
+        ),
+    }
+
+
+@contextlib.contextmanager
+def one_rank():
+    """The block of ``distributed`` in this process."""
+    variables = dict(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1")
+    variables |= dict(MASTER_PORT=free_port(), GLOO_SOCKET_IFNAME="lo")
+    with mock.patch.dict(os.environ, variables), distributed("gloo") as world:
+        yield world
+
+
+def test_names_do_not_depend_on_wrappers_in_any_nesting(tmp_path):
+    a, saved = trained(adam)
+    with one_rank():
+        save_checkpoint(tmp_path / "plain", a, saved)
+        for name, wrap in wrappers().items():
+            inner = pair_of_linears()
+            model = wrap(inner)
+            optimizer = adam(model)
+            load_checkpoint(tmp_path / "plain", model, optimizer)
+            values = [p.detach() for p in inner.parameters()]
+            assert all(map(torch.equal, values, full(a).values())), name
+            assert states_equal(saved, optimizer, a, inner), name
+            save_checkpoint(tmp_path / "wrapped", model, optimizer)
+            b, back = trained(adam)
+            load_checkpoint(tmp_path / "wrapped", b, back)
+            assert equal(full(a), full(b)) and states_equal(saved, back, a, b), name
+
+
+def test_a_submodule_called_module_keeps_its_name(tmp_path):
+    model, same = (
+        nn.ModuleDict({"module": nn.Linear(2, 2), "other": nn.Linear(2, 2)}) for _ in range(2)
+    )
+    save_checkpoint(tmp_path, model, torch.optim.SGD(model.parameters(), lr=0.1))
+    load_checkpoint(tmp_path, same)
+    assert all(map(torch.equal, same.parameters(), model.parameters()))
+    with pytest.raises(CheckpointError, match=r"module\.bias is only in it"):
+        load_checkpoint(tmp_path, nn.ModuleDict({"other": nn.Linear(2, 2)}))
+
+
+# --- what a state may hold ---------------------------------------------------------
+
+
+def test_the_nested_state_of_lbfgs_comes_back_and_the_run_goes_on(tmp_path):
+    x = torch.arange(6.0).reshape(3, 2) / 6
+
+    def three_steps(model, optimizer):
+        def closure():
+            optimizer.zero_grad()
+            loss = (model(x).sin() - 0.3).square().sum()
+            loss.backward()
+            return loss
+
+        for _ in range(3):
+            optimizer.step(closure)
+
+    a, b = pair_of_linears(), pair_of_linears()
+    saved, loaded = (torch.optim.LBFGS(m.parameters(), lr=0.1, max_iter=3) for m in (a, b))
+    three_steps(a, saved)
+    save_checkpoint(tmp_path, a, saved)
+    load_checkpoint(tmp_path, b, loaded)
+    three_steps(a, saved)
+    three_steps(b, loaded)
+    assert equal(full(a), full(b))
+
+
+class Odd(torch.optim.Optimizer):
+    """State of every kind: nested, float32 beside bfloat16, by a number, of no parameter."""
+
+    def __init__(self, params):
+        super().__init__(params, {"lr": 0.1})
+
+    def step(self, closure=None):
+        for p in self.param_groups[0]["params"]:
+            self.state[p] = {
+                "nested": {"m": [torch.ones(2), None], "n": (1, "two")},
+                "wide": torch.full(p.shape, 1 / 3, dtype=torch.float32),
+                "a/b": torch.zeros(3, dtype=torch.int64),
+                7: torch.tensor(2.5),
+                "flag": True,
+                "count": np.float32(0.1),
+            }
+        self.state["of no parameter"] = {"steps": 3, "t": torch.arange(2)}
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def test_state_of_any_kind_comes_back_equal(tmp_path):
+    a, b = (pair_of_linears().bfloat16() for _ in range(2))
+    saved, loaded = Odd(a.parameters()), Odd(b.parameters())
+    saved.step()
+    save_checkpoint(tmp_path, a, saved)
+    load_checkpoint(tmp_path, b, loaded)
+    assert same(saved.state_dict()["state"], loaded.state_dict()["state"])
+
+
+class WithExtraState(nn.Linear):
+    def __init__(self):
+        super().__init__(2, 2)
+        self.seen = None
+
+    def get_extra_state(self):
+        return self.seen
+
+    def set_extra_state(self, state):
+        self.seen = state
+
+
+def test_the_extra_state_of_a_module_comes_back(tmp_path):
+    model, other = WithExtraState(), WithExtraState()
+    model.seen = {"counts": [1, 2], "mean": torch.ones(2)}
+    save_checkpoint(tmp_path, model, torch.optim.SGD(model.parameters(), lr=0.1))
+    load_checkpoint(tmp_path, other)
+    assert same(other.seen, model.seen)
+
+
+def test_what_could_not_come_back_equal_is_refused_when_saving(tmp_path):
+    model = pair_of_linears()
+    model.register_buffer("sparse", torch.eye(3).to_sparse())
+    with pytest.raises(TypeError, match="sparse cannot be saved"):
+        save_checkpoint(tmp_path, model, torch.optim.SGD(model.parameters(), lr=0.1))
+    model = WithExtraState()
+    model.seen = object()
+    with pytest.raises(TypeError, match="could not be loaded again"):
+        save_checkpoint(tmp_path, model, torch.optim.SGD(model.parameters(), lr=0.1))
+    model = pair_of_linears()
+    optimizer = adam(model)
+    optimizer.state[model[0].weight] = {"m": torch.ones(2), "of my own": lambda: 0}
+    with pytest.raises(TypeError, match="could not be loaded again"):
+        save_checkpoint(tmp_path, model, optimizer)
+    assert not list(tmp_path.iterdir())
+
+
+def test_state_of_which_each_rank_has_another_is_refused_when_saving(tmp_path):
+    with one_rank():
+        model = shard(pair_of_linears())
+        optimizer = adam(model)
+        for bad in (torch.ones(3), [model[0].weight.detach()]):
+            optimizer.state[model[0].weight] = {"m": bad}
+            with pytest.raises(TypeError, match="cannot be saved"):
+                save_checkpoint(tmp_path, model, optimizer)
+
+
+NUMBERS = {
+    "Python": float,
+    "NumPy": np.float64,
+    "NumPy, 32 bits": np.float32,
+    "tensor": lambda x: torch.tensor(x, dtype=torch.float64),
+}
+
+
+@pytest.mark.parametrize("loads", NUMBERS)
+@pytest.mark.parametrize("saves", NUMBERS)
+def test_rates_of_any_type_save_load_and_resume_alike(tmp_path, saves, loads):
+    def make(kind, rate=0.125):  # exact in each type
+        number = NUMBERS[kind](rate)
+        return lambda m: torch.optim.Adam(m.parameters(), lr=number, foreach=False)
+
+    a, saved = trained(make(saves))
+    extra = {"rate": NUMBERS[saves](0.125), "n": np.int64(3)}
+    save_checkpoint(tmp_path, a, saved, extra=extra)
+    b = pair_of_linears()
+    loaded = make(loads, rate=9.0)(b)
+    found = load_checkpoint(tmp_path, b, loaded)
+    rate = loaded.param_groups[0]["lr"]
+    assert float(rate) == 0.125 == float(found["extra"]["rate"])
+    assert isinstance(rate, type(NUMBERS[loads](0.0)) if loads != "NumPy" else float)
+    assert found["extra"]["n"] == 3
+    go_on(a, saved)
+    go_on(b, loaded)
+    # NumPy's 32-bit numbers make torch compute the step size in 32 bits.
+    rounding = 0 if saves == loads else 1e-5
+    for x, y in zip(full(a).values(), full(b).values(), strict=True):
+        torch.testing.assert_close(x, y, rtol=rounding, atol=rounding)
+
+
+def test_an_optimizer_of_the_same_name_from_elsewhere_is_refused(tmp_path):
+    namesake = type("AdamW", (torch.optim.SGD,), {"__module__": "elsewhere"})
+    model, optimizer = trained(lambda m: torch.optim.AdamW(m.parameters()))
+    save_checkpoint(tmp_path, model, optimizer)
+    with pytest.raises(CheckpointError, match="whose settings are others"):
+        load_checkpoint(tmp_path, model, namesake(model.parameters(), lr=0.1))
+    for other in (torch.optim.SGD(model.parameters(), lr=0.1), Lion(model.parameters(), lr=0.1)):
+        with pytest.raises(CheckpointError, match="it is of AdamW, not"):
+            load_checkpoint(tmp_path, model, other)
+
+
+def test_how_a_step_is_computed_is_not_taken_from_the_checkpoint(tmp_path):
+    model, optimizer = trained(lambda m: torch.optim.AdamW(m.parameters(), lr=0.5))
+    optimizer.param_groups[0]["capturable"] = True  # as on a GPU: a CPU refuses such a step
+    save_checkpoint(tmp_path, model, optimizer)
+    b = pair_of_linears()
+    loaded = torch.optim.AdamW(b.parameters())
+    load_checkpoint(tmp_path, b, loaded)
+    assert loaded.param_groups[0]["lr"] == 0.5
+    go_on(b, loaded)
+
+
+def test_what_a_gpu_machine_saved_loads_without_a_gpu():
+    extra = {"scaler": {"scale": torch.tensor(2.0)}, "list": [torch.ones(2)]}
+    with mock.patch("torch.serialization.location_tag", lambda storage: "cuda:3"):
+        buffer = io.BytesIO()
+        torch.save({"extra": extra}, buffer)
+    if not torch.cuda.is_available():  # it does ask for a GPU
+        with pytest.raises(RuntimeError, match="CUDA"):
+            torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
+    assert same(_shared.from_bytes(buffer.getvalue())["extra"], extra)
+
+
+# --- the random states -------------------------------------------------------------
+
+
+def drawn_from(state):
+    set_rng_state(state)
+    return random.random(), np.random.rand(), torch.rand(()).item()
+
+
+@pytest.fixture
+def rng_restored():
+    before = rng_state()
+    yield before
+    set_rng_state(before)
+
+
+def test_new_streams_differ_by_rank_and_size_and_can_be_repeated(rng_restored):
+    extra = {"a": [rng_restored], "b": 1}
+    places = [(rank, size) for size in (3, 4) for rank in range(size)]
+    first, again = (
+        [drawn_from(with_new_streams(extra, *place)["a"][0]) for place in places] for _ in range(2)
+    )
+    assert first == again
+    assert all(len(set(numbers)) == 7 for numbers in zip(*first, strict=True))
+    assert with_new_streams(extra, 0, 2)["b"] == 1
+
+
+def test_the_new_stream_of_each_generator_follows_from_its_own_state_alone(rng_restored):
+    """Who seeds torch, and neither Python nor NumPy, can still repeat what torch draws."""
+    other = {**rng_restored, "python": random.Random(1).getstate()}
+    a, b = (drawn_from(with_new_streams(s, 1, 3)) for s in (rng_restored, other))
+    assert a[0] != b[0] and a[1:] == b[1:]
+
+
+def test_a_random_state_of_something_else_is_refused_and_nothing_changed(rng_restored):
+    broken = {**rng_restored, "torch": torch.zeros(3, dtype=torch.uint8)}
+    random.random()  # so that the first part of the broken one differs from what is there
+    now = rng_state()
+    for wrong in (None, {"python": 1}, broken):
+        with pytest.raises(ValueError, match="not what rng_state returned"):
+            set_rng_state(wrong)
+    assert same(rng_state(), now)
+
+
+# --- folders, disks, asynchronous saves --------------------------------------------
+
+
+def test_a_commit_removes_only_what_a_save_has_written(tmp_path):
+    model, optimizer = trained(adam)
+    for name in ("step-10-best", "elsewhere"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".metadata").write_text("mine")
+    (tmp_path / "step-times.csv").write_text("mine")
+    (tmp_path / ".latest-notes").write_text("mine")
+    (tmp_path / "step-00000009-0123abcd").symlink_to(tmp_path / "elsewhere")
+    users = {path.name for path in tmp_path.iterdir()}
+    first = save_checkpoint(tmp_path, model, optimizer, step=1)
+    (first / "notes.txt").write_text("mine")
+    second = save_checkpoint(tmp_path, model, optimizer, step=2)
+    assert {p.name for p in tmp_path.iterdir()} == users | {"latest", first.name, second.name}
+    assert [p.name for p in first.iterdir()] == ["notes.txt"]
+    for name in ("step-10-best", "elsewhere"):
+        assert (tmp_path / name / ".metadata").read_text() == "mine"
+
+
+def test_a_lost_pointer_is_told_from_no_checkpoint(saved):
+    (saved[0] / "latest").unlink()
+    with pytest.raises(CheckpointError, match="which was lost"):
+        load_checkpoint(saved[0], Net())
+    (saved[1] / "checksums").unlink()  # as a first save leaves it that was killed
+    with pytest.raises(FileNotFoundError):
+        load_checkpoint(saved[0], Net())
+
+
+@pytest.mark.parametrize("spelling", ["link", "dots", "same"])
+def test_two_spellings_of_a_folder_are_one_folder(tmp_path, spelling):
+    model, optimizer = trained(adam)
+    folder, link = tmp_path / "ck", tmp_path / "link"
+    save_checkpoint(folder, model, optimizer, step=1)
+    link.symlink_to(folder)
+    other = {"link": link, "dots": folder / ".." / "ck", "same": str(folder)}[spelling]
+    pending = save_checkpoint_async(folder, model, optimizer, step=2)
+    for refused in (save_checkpoint, save_checkpoint_async, load_checkpoint):
+        with pytest.raises(RuntimeError, match=r"wait\(\)"):
+            refused(other, model, optimizer)
+    save_checkpoint(tmp_path / "elsewhere", model, optimizer)  # another folder may
+    pending.wait()
+    assert load_checkpoint(other, model, optimizer)["step"] == 2
+
+
+def test_the_block_of_the_group_waits_for_an_asynchronous_save(tmp_path):
+    model, optimizer = trained(adam)
+    with one_rank():
+        save_checkpoint(tmp_path, model, optimizer, step=1)
+        save_checkpoint_async(tmp_path, model, optimizer, step=2)  # and nobody waits
+    assert load_checkpoint(tmp_path, model, optimizer)["step"] == 2
+
+
+@contextlib.contextmanager
+def full_disk():
+    """Files can't grow beyond 2 KB: each write fails with an OSError, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_an_exception_and_the_previous_checkpoint_counts(tmp_path):
+    model = Net()
+    optimizer = torch.optim.AdamW(model.parameters())
+    losses_of(model, optimizer, steps=slice(0, 2))
+    first = save_checkpoint(tmp_path, model, optimizer, step=1)
+    with full_disk():
+        with pytest.raises((OSError, RuntimeError), match="failed"):
+            save_checkpoint(tmp_path, model, optimizer, step=2)
+        pending = save_checkpoint_async(tmp_path, model, optimizer, step=3)
+        with pytest.raises((OSError, RuntimeError), match="failed"):
+            pending.wait()
+    assert {p.name for p in tmp_path.iterdir()} == {"latest", first.name}
+    assert load_checkpoint(tmp_path, model, optimizer)["step"] == 1
+    save_checkpoint(tmp_path, model, optimizer, step=4)
+    assert load_checkpoint(tmp_path, model, optimizer)["step"] == 4
+
+
+LOST = """
+    import sys
+    from unittest import mock
+    import torch
+    from dlcourse.large_scale_training import save_checkpoint_async
+    from dlcourse.large_scale_training.checkpoints import saving
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with mock.patch.object(saving, "commit", side_effect=OSError("no space left")):
+        pending = save_checkpoint_async(sys.argv[1], model, optimizer)
+        while not pending.done():
+            pass
+"""
+
+
+def test_a_program_that_ends_says_that_a_save_was_lost(tmp_path):
+    done = run_script(LOST, tmp_path / "ck")
+    assert done.returncode == 0
+    assert "asynchronous checkpoint was lost" in done.stderr and "no space left" in done.stderr
+
+
+# --- how often ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mtbf", "published"), [(24 * 60, 117), (6 * 60, 57), (15, 9.1)])
+def test_the_best_interval_is_dalys_and_has_the_least_lost_time(mtbf, published):
+    """Daly 2006, figures 3 to 5: a dump of 5 and a restart of 10 minutes."""
+    best = best_interval(5, mtbf)
+    assert best == pytest.approx(published, abs=0.5 if published > 10 else 0.05)
+    around = np.geomspace(best / 3, best * 3, 2001)
+    least = around[np.argmin([lost_time(t, 5, 10, mtbf) for t in around])]
+    assert best == pytest.approx(least, rel=0.02)
+    assert best_interval(1e-6, mtbf) == pytest.approx((2e-6 * mtbf) ** 0.5, rel=1e-3)  # Young
+
+
+def test_lost_time_is_what_a_simulated_run_loses():
+    save, restart, mtbf, interval, end = 1.0, 4.0, 60.0, 12.0, 500_000.0
+    failures = np.cumsum(np.random.default_rng(0).exponential(mtbf, 12_000))
+    work = progress(failures, interval, save, restart, end)[-1][1]
+    assert end / work - 1 == pytest.approx(lost_time(interval, save, restart, mtbf), rel=0.03)
+
+
+def test_impossible_times_are_refused():
+    for arguments in ((0, 1, 1, 60), (1, -1, 1, 60), (1, 1, 1, 0), (float("nan"), 1, 1, 60)):
+        with pytest.raises(ValueError):
+            lost_time(*arguments)
+    with pytest.raises(ValueError):
+        best_interval(-1, 60)
+    assert lost_time(1e9, 1, 1, 60) == float("inf")
 
 
 # --- processes that die ------------------------------------------------------------

@@ -13,8 +13,8 @@ _PUT_IN = ("_orig_mod.", "_checkpoint_wrapped_module.")  # by torch.compile, che
 
 
 def clean_names(model: nn.Module) -> Callable[[str], str]:
-    """A function that takes out of a parameter's name what wrappers have put into it: torch.compile,
-    activation checkpointing and data parallelism, in any nesting.
+    """A function that takes out of a parameter's name what wrappers have put into it:
+    torch.compile, activation checkpointing and data parallelism, in any nesting.
 
     Raises TypeError for FSDP1, whose parameters are not the model's.
     """

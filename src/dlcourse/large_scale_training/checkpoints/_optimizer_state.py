@@ -140,7 +140,7 @@ def load_named(
     ]
     everything = {"state": state | rest["shared"], "param_groups": numbered}
     optimizer.load_state_dict({**rest["more"], **everything})
-    _keep_dtypes(optimizer, state)
+    _undo_casts(optimizer, state)
 
 
 def matched(
@@ -197,15 +197,30 @@ def _in_the_form_of(ours: Any, saved: Any) -> Any:
     return saved
 
 
-def _keep_dtypes(optimizer: Optimizer, state: dict[Any, dict[Any, Any]]) -> None:
+def _undo_casts(optimizer: Optimizer, state: dict[Any, dict[Any, Any]]) -> None:
     """torch casts state to the parameter's dtype, which would round the float32 state of a
-    bfloat16 parameter: give it its own again."""
+    bfloat16 parameter, and takes the text in a list for a sequence: give both back as saved."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for i, entries in state.items():
+        now = optimizer.state[parameters[i]]
         for entry, value in entries.items():
-            now = optimizer.state[parameters[i]].get(entry)
-            if isinstance(now, Tensor) and isinstance(value, Tensor) and now.dtype != value.dtype:
-                optimizer.state[parameters[i]][entry] = value.to(now.device)
+            if entry not in now:  # renamed by a hook
+                continue
+            if isinstance(value, dict | list | tuple):
+                now[entry] = _moved(value, parameters[i].device)
+            elif isinstance(value, Tensor) and isinstance(now[entry], Tensor):
+                if now[entry].dtype != value.dtype:
+                    now[entry] = value.to(now[entry].device)
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return type(value)((k, _moved(v, device)) for k, v in value.items())
+    if type(value) in (list, tuple):
+        return type(value)(_moved(v, device) for v in value)
+    return value
 
 
 def _ordered_names(model: nn.Module, optimizer: Optimizer) -> list[str]:

@@ -1,4 +1,4 @@
-"""Loading: refuse what is damaged or does not fit, then change the model and the optimizer in place.
+"""Loading: refuse what is damaged or does not fit, then change model and optimizer in place.
 
 Chapter: ``119_large_scale_training/1b_checkpoints``.
 """

@@ -53,7 +53,7 @@ def set_rng_state(state: dict[str, Any]) -> None:
             if "cuda" in state:
                 torch.cuda.set_rng_state(state["cuda"].cpu())
             else:  # saved on a machine without a GPU: its own stream for each state
-                torch.cuda.manual_seed(_seed(state, 0, 1))
+                torch.cuda.manual_seed(_seed(state, "torch", 0, 1))
     except Exception as error:
         set_rng_state(before)
         raise ValueError(f"this is not what rng_state returned: {error}") from error
@@ -62,12 +62,12 @@ def set_rng_state(state: dict[str, Any]) -> None:
 def with_new_streams(value: Any, rank: int, world_size: int) -> Any:
     """``value`` with each ``rng_state`` in it replaced by a stream of this rank.
 
-    It follows from the saved state, the rank and the number of ranks, by SHA-256: a resumed run
-    can be repeated, and the ranks' streams are apart.
+    Each generator's follows from its own saved state, the rank and the number of ranks, by
+    SHA-256: a resumed run can be repeated, and the ranks' streams are apart.
     """
     if isinstance(value, dict):
         if _PARTS <= value.keys():
-            return _stream(_seed(value, rank, world_size))
+            return _stream({part: _seed(value, part, rank, world_size) for part in _PARTS})
         return type(value)(
             (k, with_new_streams(v, rank, world_size)) for k, v in value.items()
         )
@@ -76,25 +76,26 @@ def with_new_streams(value: Any, rank: int, world_size: int) -> Any:
     return value
 
 
-def _seed(state: dict[str, Any], rank: int, world_size: int) -> int:
-    digest = hashlib.sha256(f"{rank} of {world_size}".encode())
-    digest.update(repr(state["python"]).encode() + repr(state["numpy"]).encode())
-    digest.update(state["torch"].cpu().numpy().tobytes())
-    return int.from_bytes(digest.digest()[:8], "big") >> 1  # 63 bits: torch's seeds are signed
+def _seed(state: dict[str, Any], part: str, rank: int, world_size: int) -> int:
+    # Of that part alone: who seeds torch and not Python can still repeat what torch draws.
+    saved = state[part].cpu().numpy().tobytes() if part == "torch" else repr(state[part]).encode()
+    digest = hashlib.sha256(f"{part}, {rank} of {world_size}".encode() + saved).digest()
+    return int.from_bytes(digest[:8], "big") >> 1  # 63 bits: torch's seeds are signed
 
 
-def _stream(seed: int) -> dict[str, Any]:
+def _stream(seeds: dict[str, int]) -> dict[str, Any]:
+    """The states of generators with these seeds, as ``rng_state`` returns them."""
     import random
 
     import numpy as np
 
-    generator = np.random.RandomState([seed % 2**32, seed >> 32])
-    name, keys, position, has_gauss, gauss = generator.get_state()
+    words = [seeds["numpy"] % 2**32, seeds["numpy"] >> 32]
+    name, keys, position, has_gauss, gauss = np.random.RandomState(words).get_state()
     state = {
-        "python": random.Random(seed).getstate(),
+        "python": random.Random(seeds["python"]).getstate(),
         "numpy": (name, keys.tolist(), position, has_gauss, gauss),
-        "torch": torch.Generator().manual_seed(seed).get_state(),
+        "torch": torch.Generator().manual_seed(seeds["torch"]).get_state(),
     }
     if torch.cuda.is_available():
-        state["cuda"] = torch.Generator("cuda").manual_seed(seed).get_state()
+        state["cuda"] = torch.Generator("cuda").manual_seed(seeds["torch"]).get_state()
     return state
