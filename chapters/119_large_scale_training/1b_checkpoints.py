@@ -6,8 +6,8 @@
 # a run so that it continues as if nothing had happened, on as many processes as are left; prove
 # it; notice a damaged file before it does harm; and compute how often to save.
 #
-# You need: Python, a PyTorch training loop, and no GPU. {doc}`Section 119.1a <1a_distributed>` says
-# how processes are started and how a model is sharded; here we use both.
+# You need: Python, a PyTorch training loop, and no GPU. {doc}`Section 119.1a <1a_distributed>`
+# says how processes are started and how a model is sharded; here we use both.
 
 # %% tags=["definitions", "hide-input", "skip"]
 import os
@@ -19,6 +19,7 @@ import statistics
 import tempfile
 import time
 import warnings
+import zlib
 from pathlib import Path
 from unittest import mock
 
@@ -56,8 +57,8 @@ FOLDER = Path(temporary.name)
 # ## A question
 #
 # Llama 3 was trained on 16,384 GPUs. In a period of 54 days the job was interrupted 419 times
-# without warning {cite:p}`grattafiori2024llama3`: once in three hours, mostly because some piece of
-# hardware failed. A run of weeks that needs every GPU at once, and never has three quiet hours:
+# without warning {cite:p}`grattafiori2024llama3`: once in three hours, mostly because some piece
+# of hardware failed. A run of weeks that needs every GPU at once, and never has three quiet hours:
 # how does it end?
 
 # %% mystnb={"figure": {"caption": "A simulated day of such a job: useful work against time. Failures (ticks) throw it back to the last checkpoint, then it takes 10 minutes to restart; a save takes 1 minute. Without saving, each failure throws it back to the start.", "name": "fig-day-of-failures"}, "image": {"alt": "Three sawtooth lines over 24 hours. With a save every 20 minutes the line rises almost straight; with a save every 3 hours it gets about half as far; without saves it falls to zero at each failure."}} tags=["hide-input", "plot", "skip"]
@@ -85,9 +86,9 @@ plt.show()
 # %% tags=["hide-input", "check"]
 often, seldom, never = (corners[-1][1] for corners in day.values())
 claim(
-    "On this day there are {n} failures. With a save every 20 minutes, {often:.0f} of 24 hours become "
-    "useful work; with one every 3 hours, {seldom:.0f}. Without saves {never:.1f} hours are left, and "
-    "the next failure takes them.",
+    "On this day there are {n} failures. With a save every 20 minutes, {often:.0f} of 24 hours "
+    "become useful work; with one every 3 hours, {seldom:.0f}. Without saves {never:.1f} hours are "
+    "left, and the next failure takes them.",
     often > 0.75 * 24 > 15 > seldom > never,
     n=len(today),
     often=often,
@@ -96,9 +97,9 @@ claim(
 )
 
 # %% [markdown] tags=["slide"]
-# Three things decide how such a run ends: whether it *continues* exactly where it was saved, whether
-# a crash *during* a save spares the previous checkpoint, and how much time saving takes. We go
-# through them in this order.
+# Three things decide how such a run ends: whether it *continues* exactly where it was saved,
+# whether a crash *during* a save spares the previous checkpoint, and how much time saving takes.
+# We go through them in this order.
 #
 # ## What a checkpoint must hold
 #
@@ -175,8 +176,9 @@ class Job:
 
 # %% [markdown] tags=["skip"]
 # Note `position`. The batch of a step follows from the seed and the step alone, and the ranks only
-# divide it: so the step *is* the position, for any number of ranks. Data loaders that shuffle within
-# each worker have a state of their own, which must be saved too {cite:p}`mohan2021checkfreq`.
+# divide it: so the step *is* the position, for any number of ranks. Data loaders that shuffle
+# within each worker have a state of their own, which must be saved too
+# {cite:p}`mohan2021checkfreq`.
 #
 # Save after 40 steps and go on for 40. Then resume in a fresh job and go on for 40, once with
 # everything and once without each part.
@@ -209,9 +211,9 @@ plt.show()
 
 # %% tags=["hide-input", "check"]
 claim(
-    "With everything restored, all 40 losses and all weights equal those of the uninterrupted run to "
-    "the last bit, for each of {n} seeds. Without one part the weights end elsewhere, by {parts} of "
-    "their norm.",
+    "With everything restored, all 40 losses and all weights equal those of the uninterrupted run "
+    "to the last bit, for each of {n} seeds. Without one part the weights end elsewhere, by "
+    "{parts} of their norm.",
     np.max(gaps[None]) == 0
     and max(moved[None]) == 0
     and min(min(moved[part]) for part in PARTS) > 0.01,
@@ -227,9 +229,10 @@ claim(
 # %% [markdown] tags=["slide"]
 # ## A save that a crash cannot spoil
 #
-# A save takes time, and a process can die at any moment of it. So a new version is written *beside*
-# the old one, in a folder of its own. It becomes the checkpoint in a single act that the file system
-# cannot do by halves: the rename of a small file, `latest`, which names the version that counts.
+# A save takes time, and a process can die at any moment of it. So a new version is written
+# *beside* the old one, in a folder of its own. It becomes the checkpoint in a single act that the
+# file system cannot do by halves: the rename of a small file, `latest`, which names the version
+# that counts.
 
 # %% [markdown] tags=["skip"]
 # :::{diagram} figures/1b_checkpoints.svg
@@ -253,13 +256,13 @@ show_source(commit)
 
 # %% [markdown] tags=["skip"]
 # `os.fsync` is against a loss of power: without it, the rename may reach the disk before the data.
-# Old versions go last, and only the files which a save has written: a folder `step-10-best` of your
-# own stays.
+# Old versions go last, and only the files which a save has written: a folder `step-10-best` of
+# your own stays.
 #
 # Now we kill. A child process saves again and again, and gets SIGKILL, which no program can catch,
 # at a random moment. Every number of version $k$ is $k$, so that a mixture of two versions would
-# show. For comparison the same with `dcp.save`, PyTorch's own function, into one and the same folder
-# each time.
+# show. For comparison the same with `dcp.save`, PyTorch's own function, into one and the same
+# folder each time.
 
 # %% tags=["skip"]
 with mock.patch.dict(os.environ, CUDA_VISIBLE_DEVICES=""):  # a forked child must not meet a GPU
@@ -267,8 +270,8 @@ with mock.patch.dict(os.environ, CUDA_VISIBLE_DEVICES=""):  # a forked child mus
 
 # %% tags=["hide-input", "check"]
 claim(
-    "After {n} kills our checkpoint was whole {whole} times. Saved over the previous one, it was lost "
-    "{lost} of {m} times.",
+    "After {n} kills our checkpoint was whole {whole} times. Saved over the previous one, it was "
+    "lost {lost} of {m} times.",
     beside == (20, 0) and over[1] > 0,
     n=sum(beside),
     whole=beside[0],
@@ -282,8 +285,8 @@ claim(
 # %% [markdown] tags=["slide"]
 # ## A flipped bit is a weight, too
 #
-# Disks, cables and copies make mistakes. A loader cannot see them: any 32 bits are a number. We flip
-# a single bit in the file of a small model, and read it with PyTorch's function alone.
+# Disks, cables and copies make mistakes. A loader cannot see them: any 32 bits are a number. We
+# flip a single bit in the file of a small model, and read it with PyTorch's function alone.
 
 # %% tags=["skip"]
 def small(value):
@@ -319,7 +322,8 @@ flip(shards, place + 3, 0)  # back
 # A save therefore ends with a list of the size and the *checksum* of each file, and of the list
 # itself. `load_checkpoint` compares every file with it before it writes anything into the model;
 # with many ranks each compares a part, and all refuse together. Does it notice *every* damage? We
-# flip a random bit in each file, at many places, zero a few bytes, cut the end, and remove the file.
+# flip a random bit in each file, at many places, zero a few bytes, cut the end, and remove the
+# file.
 
 # %% tags=["skip"]
 fresh, its_optimizer = small(0.0)
@@ -347,8 +351,8 @@ load_checkpoint(FOLDER / "small", fresh, its_optimizer)  # whole again
 
 # %% tags=["hide-input", "check"]
 claim(
-    "{refused} of {tried} damaged checkpoints were refused with a `CheckpointError`, and the model was "
-    "what it had been each time. The undamaged one loads.",
+    "{refused} of {tried} damaged checkpoints were refused with a `CheckpointError`, and the model "
+    "was what it had been each time. The undamaged one loads.",
     refused == tried and unchanged and bool((fresh.weight == 1).all()),
     refused=refused,
     tried=tried,
@@ -357,10 +361,10 @@ claim(
 # %% [markdown] tags=["skip"]
 # ### What checking costs
 #
-# CRC-32, the checksum of ZIP files, reads 5 to 7 GB a second on a current processor. That is a third
-# of the time of a load from memory. So each block of a megabyte is first read as a table of 8-byte
-# words and added up along its rows and along its columns; CRC-32 sees the sums alone. A word that
-# changes also changes the sum of its row and that of its column.
+# CRC-32, the checksum of ZIP files, over every byte would do, but takes a good part of the time of
+# a load. So each block of a megabyte is first read as a table of 8-byte words and added up along
+# its rows and along its columns; CRC-32 sees the sums alone. A word that changes also changes the
+# sum of its row and that of its column.
 
 # %%
 from dlcourse.large_scale_training.checkpoints.checksums import checksum
@@ -388,17 +392,22 @@ def big_step():
 big_step()
 version = save_checkpoint(FOLDER / "big", big, adam)
 megabytes = sum(file.stat().st_size for file in version.iterdir()) / 1e6
-shares = []
+contents = [file.read_bytes() for file in version.iterdir()]
+shares, of_crc = [], []
 for _ in range(7):  # one after the other: a busy machine slows both
     checking = timed(lambda: [checksum(file) for file in version.iterdir()])[0]
     loading = timed(load_checkpoint, FOLDER / "big", big, adam)[0]
+    crc = timed(lambda: [zlib.crc32(content) for content in contents])[0]  # read already
     shares.append(checking / (loading - checking))
+    of_crc.append(crc / (loading - checking))
 
 # %% tags=["hide-input", "check"]
 claim(
-    "For a checkpoint of {size:.0f} MB that lies in the computer's memory, checking takes {share:.0%} "
-    "of the time of the load without it (median of {n}; {low:.0%} to {high:.0%}).",
-    0 < statistics.median(shares) < 0.5,
+    "For a checkpoint of {size:.0f} MB that lies in the computer's memory, checking takes "
+    "{share:.0%} of the time of the load without it (median of {n}; {low:.0%} to {high:.0%}); "
+    "CRC-32 of every byte, {crc:.0%}.",
+    0 < statistics.median(shares) < min(0.5, statistics.median(of_crc)),
+    crc=statistics.median(of_crc),
     size=megabytes,
     share=statistics.median(shares),
     n=len(shares),
@@ -407,8 +416,8 @@ claim(
 )
 
 # %% [markdown] tags=["skip"]
-# Where the files come from a disk, the check reads them from there, and what is loaded afterwards is
-# still in memory.
+# Where the files come from a disk, the check reads them from there, and what is loaded afterwards
+# is still in memory.
 #
 # A checksum is against accidents. It is no protection from somebody who changes file and list
 # together; that takes a signature.
@@ -419,9 +428,10 @@ claim(
 # %% [markdown] tags=["slide"]
 # ## A worker dies, the job goes on
 #
-# The launcher watches its workers. When one dies it ends the others, who would wait for it for ever,
-# and starts *all* of them again, up to `max_restarts` times. The program has to do one thing: begin
-# by looking for a checkpoint. Two ranks, a save every 10 steps; rank 1 kills itself before step 14.
+# The launcher watches its workers. When one dies it ends the others, who would wait for it for
+# ever, and starts *all* of them again, up to `max_restarts` times. The program has to do one
+# thing: begin by looking for a checkpoint. Two ranks, a save every 10 steps; rank 1 kills itself
+# before step 14.
 
 # %% tags=["skip"]
 def survive(folder):
@@ -480,9 +490,9 @@ claim(
 # %% [markdown] tags=["slide"]
 # ## Another number of ranks
 #
-# Often the machine does not come back. Then the job should go on with those that are left, and take
-# the lost one in again later. The shards hold no trace of the number of ranks: here is the last
-# checkpoint of the two ranks, loaded into a plain model in this process.
+# Often the machine does not come back. Then the job should go on with those that are left, and
+# take the lost one in again later. The shards hold no trace of the number of ranks: here is the
+# last checkpoint of the two ranks, loaded into a plain model in this process.
 
 # %% tags=["skip"]
 alone = Job(7)
@@ -498,12 +508,12 @@ claim(
 )
 
 # %% [markdown] tags=["skip"]
-# Two parts of the state need thought. The **data**: batches must not depend on the number of ranks,
-# or some examples are read twice. The **random states**: there are as many as ranks that saved. If
-# all new ranks took the first one's, all would drop the same neurons, and the noise of dropout would
-# no longer average out. So `load_checkpoint` gives each rank a new stream where the number has
-# changed. It follows from the saved state, the rank and the number of ranks: the streams differ, and
-# the run can be repeated.
+# Two parts of the state need thought. The **data**: batches must not depend on the number of
+# ranks, or some examples are read twice. The **random states**: there are as many as ranks that
+# saved. If all new ranks took the first one's, all would drop the same neurons, and the noise of
+# dropout would no longer average out. So `load_checkpoint` gives each rank a new stream where the
+# number has changed. It follows from the saved state, the rank and the number of ranks: the
+# streams differ, and the run can be repeated.
 #
 # The cell below starts three jobs, one after the other, of 4, 3 and 4 ranks. Each goes on from the
 # checkpoint of the one before. Without dropout, the losses must be those of a single process.
@@ -551,8 +561,8 @@ plt.show()
 together = np.concatenate(elastic["losses"])
 drawn = np.concatenate(elastic["drawn"])
 claim(
-    "Over {n} steps no loss differs from the single process by more than {gap:.0e}. The {m} numbers "
-    "that the ranks draw first in the three parts are all different.",
+    "Over {n} steps no loss differs from the single process by more than {gap:.0e}. The {m} "
+    "numbers that the ranks draw first in the three parts are all different.",
     elastic["begin"] == [0, 20, 40]
     and np.abs(together - elastic["single"]).max() < 1e-5
     and len(set(drawn)) == len(drawn) == 11,
@@ -562,9 +572,9 @@ claim(
 )
 
 # %% [markdown] tags=["skip"]
-# Equal to rounding, not to the bit: sums over other ranks are taken in another order. And the batch
-# of all ranks together stays the same, 60. It must divide by each number of ranks, or the mean over
-# the ranks is not the mean over the batch.
+# Equal to rounding, not to the bit: sums over other ranks are taken in another order. And the
+# batch of all ranks together stays the same, 60. It must divide by each number of ranks, or the
+# mean over the ranks is not the mean over the batch.
 
 # %% [markdown] tags=["skip"]
 # {{exercise 119.1b.data-position}}
@@ -572,8 +582,8 @@ claim(
 # %% [markdown] tags=["slide"]
 # ## Saving while training goes on
 #
-# A save need not stop the run for as long as the disk takes. The state is *copied*, which blocks, and
-# written from the copy by a thread, which does not. How much does each cost?
+# A save need not stop the run for as long as the disk takes. The state is *copied*, which blocks,
+# and written from the copy by a thread, which does not. How much does each cost?
 
 # %% tags=["skip"]
 quiet = statistics.median(timed(big_step)[0] for _ in range(9))
@@ -605,17 +615,18 @@ say(
     )
 )
 claim(
-    "At best, the asynchronous call blocks for {share:.0%} of the time of a save that is waited for.",
+    "At best, the asynchronous call blocks for {share:.0%} of the time of a save that is waited "
+    "for.",
     min(blocked) < min(whole_save),
     share=min(blocked) / min(whole_save),
 )
 
 # %% [markdown] tags=["skip"]
-# The rest is not free: writing competes with the steps for the processor, and the copy needs memory.
-# On a GPU machine the copy goes to the host's memory, where there usually is room.
+# The rest is not free: writing competes with the steps for the processor, and the copy needs
+# memory. On a GPU machine the copy goes to the host's memory, where there usually is room.
 #
-# An asynchronous save that fails must not fail in silence. `wait()` raises what went wrong; the next
-# save or load of the same folder is refused until somebody has called it; and the block of
+# An asynchronous save that fails must not fail in silence. `wait()` raises what went wrong; the
+# next save or load of the same folder is refused until somebody has called it; and the block of
 # `distributed` waits at its end.
 
 # %% tags=["skip"]
@@ -629,9 +640,10 @@ print("written:", pending.wait().name[:13])
 # %% [markdown] tags=["slide"]
 # ## How often?
 #
-# Let a save stop the run for $\delta$, and let failures come at a mean time $M$ from each other. Save
-# after every $\tau$ of work. Per unit of work the saves cost $\delta/\tau$. A failure throws away
-# $\tau/2$ on average, so failures cost about $\tau/2M$. The sum is least where both are equal:
+# Let a save stop the run for $\delta$, and let failures come at a mean time $M$ from each other.
+# Save after every $\tau$ of work. Per unit of work the saves cost $\delta/\tau$. A failure throws
+# away $\tau/2$ on average, so failures cost about $\tau/2M$. The sum is least where both are
+# equal:
 #
 # $$
 # \frac{d}{d\tau}\left(\frac{\delta}{\tau} + \frac{\tau}{2M}\right) = 0
@@ -639,15 +651,16 @@ print("written:", pending.wait().name[:13])
 # $$ (eq-young)
 #
 # This is Young's formula {cite:p}`young1974checkpoint`. Daly counts failures during saves and
-# restarts (which take $R$) as well {cite:p}`daly2006checkpoint`: useful work $T$ takes, on average,
+# restarts (which take $R$) as well {cite:p}`daly2006checkpoint`: useful work $T$ takes, on
+# average,
 #
 # $$
 # M\,e^{R/M}\left(e^{(\tau+\delta)/M} - 1\right)\frac{T}{\tau} .
 # $$ (eq-daly)
 #
-# Half the failures allow an interval longer by $\sqrt 2$ only, and an asynchronous save that blocks
-# for a tenth of the time should be made three times as often. $M$ is that of the *whole job*: with
-# twice as many GPUs it is half as long.
+# Half the failures allow an interval longer by $\sqrt 2$ only, and an asynchronous save that
+# blocks for a tenth of the time should be made three times as often. $M$ is that of the *whole
+# job*: with twice as many GPUs it is half as long.
 
 # %% tags=["hide-input", "plot", "skip"]
 GPU_HOURS = 54 * 24 * 16_384 / 419  # of one GPU between failures, as in the Llama 3 run
@@ -708,10 +721,10 @@ extra = {
     for save, t in ((1, slow), (1, 3 * slow), (1, slow / 3), (5 / 60, quick))
 }
 claim(
-    "For 16,384 GPUs and saves of one minute the best interval is {slow:.0f} minutes, with {least:.0%} "
-    "extra time. Three times too long or too short costs {long:.0%} or {short:.0%}: the valley is flat, "
-    "and a rough estimate will do. With saves that block for 5 seconds it is {quick:.0f} minutes and "
-    "{less:.0%}; most of that is restarting.",
+    "For 16,384 GPUs and saves of one minute the best interval is {slow:.0f} minutes, with "
+    "{least:.0%} extra time. Three times too long or too short costs {long:.0%} or {short:.0%}: "
+    "the valley is flat, and a rough estimate will do. With saves that block for 5 seconds it is "
+    "{quick:.0f} minutes and {less:.0%}; most of that is restarting.",
     extra[1, slow] < min(extra[1, 3 * slow], extra[1, slow / 3])
     and max(extra.values()) < 0.35
     and np.expm1(10 / minutes) > 0.5 * extra[5 / 60, quick],
@@ -729,8 +742,8 @@ claim(
 # The document's `TrainingInfrastructure` shows three mistakes that are common elsewhere too; the
 # {doc}`errata </book/errata>` list them with their tests. It saves over the previous checkpoint,
 # which the kills above have answered. It does not store schedule, random states or loss scale. And
-# its optimizer does not come back: an optimizer makes its state in the first step, so a fresh one has
-# nothing that could be loaded *into*.
+# its optimizer does not come back: an optimizer makes its state in the first step, so a fresh one
+# has nothing that could be loaded *into*.
 
 # %% tags=["skip", "nbval-check-output"]
 job = Job(0)
@@ -751,22 +764,23 @@ print("epoch:           ", state.get("epoch", "not asked for"))
 # %% [markdown] tags=["skip"]
 # ## Details that decide
 #
-# 1. **State belongs to a name, not to a position.** `Optimizer.load_state_dict` goes by position: if
-#    the parameters come in another order, each gets the moments of another, and where the shapes agree
-#    nobody notices. `save_checkpoint` stores names.
+# 1. **State belongs to a name, not to a position.** `Optimizer.load_state_dict` goes by position:
+#    if the parameters come in another order, each gets the moments of another, and where the
+#    shapes agree nobody notices. `save_checkpoint` stores names.
 # 2. **Names without wrappers.** `torch.compile`, data parallelism and activation checkpointing put
-#    `_orig_mod`, `module` and `_checkpoint_wrapped_module` into the names. They are taken out, so that
-#    a checkpoint does not depend on how the model was wrapped.
-# 3. **Saving must not change the run.** torch's own `get_state_dict` makes a step of rate 0 on a fresh
-#    optimizer, to create its state; Adam counts that step. Ours makes none.
-# 4. **What could not come back equal is refused when saving**, while there still is something to save:
-#    objects of your own classes in `extra`, or a sharded tensor within a list.
-# 5. **The machine's choices stay the machine's.** Rates and betas come from the checkpoint; `fused`
-#    and `capturable`, which say how a step is computed, do not. What was saved with GPUs loads without.
-# 6. **A full disk is an `OSError`.** PyTorch reports it as a `BaseException`, which `except Exception`
-#    lets through. The unfinished version is removed, and the previous one still counts.
-# 7. **Two spellings of a folder are one folder.** A save is refused while an asynchronous one to the
-#    same place is under way, also through a link.
+#    `_orig_mod`, `module` and `_checkpoint_wrapped_module` into the names. They are taken out, so
+#    that a checkpoint does not depend on how the model was wrapped.
+# 3. **Saving must not change the run.** torch's own `get_state_dict` makes a step of rate 0 on a
+#    fresh optimizer, to create its state; Adam counts that step. Ours makes none.
+# 4. **What could not come back equal is refused when saving**, while there still is something to
+#    save: objects of your own classes in `extra`, or a sharded tensor within a list.
+# 5. **The machine's choices stay the machine's.** Rates and betas come from the checkpoint;
+#    `fused` and `capturable`, which say how a step is computed, do not. What was saved with GPUs
+#    loads without.
+# 6. **A full disk is an `OSError`.** PyTorch reports it as a `BaseException`, which `except
+#    Exception` lets through. The unfinished version is removed, and the previous one still counts.
+# 7. **Two spellings of a folder are one folder.** A save is refused while an asynchronous one to
+#    the same place is under way, also through a link.
 
 # %% tags=["skip"]
 a, b = (nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)) for _ in range(2))
@@ -786,24 +800,25 @@ in_order = torch.optim.Adam(list(b.parameters())[::-1])
 in_order.load_state_dict(adam_a.state_dict())  # by position: accepted without a word
 wrong = in_order.state[b[0].weight]["exp_avg"].shape != b[0].weight.shape
 claim(
-    "After loading, each parameter has the moments that were saved under its name, though the order "
-    "was reversed. `load_state_dict` alone accepts the same state without a word, and gives a weight "
-    "the moments of a bias.",
+    "After loading, each parameter has the moments that were saved under its name, though the "
+    "order was reversed. `load_state_dict` alone accepts the same state without a word, and gives "
+    "a weight the moments of a bias.",
     by_name and wrong,
 )
 
 # %% [markdown] tags=["skip"]
 # ## Limits
 #
-# - One version is kept, on a file system where a rename is atomic and which all ranks see. An object
-#   store needs another commit. Keep copies for the day on which the *training* has gone wrong.
+# - One version is kept, on a file system where a rename is atomic and which all ranks see. An
+#   object store needs another commit. Keep copies for the day on which the *training* has gone
+#   wrong.
 # - A checkpoint contains pickles: load only your own.
 # - A checksum tells that a file has changed since it was saved. It does not tell whether a GPU
 #   computed wrongly before.
 # - At scale, the copy can also go to another machine's memory, from which a restart is faster than
 #   from any disk {cite:p}`wang2023gemini`.
-# - At work, use torchtitan, Lightning or Accelerate on the same torch functions, and keep the sharp
-#   test.
+# - At work, use torchtitan, Lightning or Accelerate on the same torch functions, and keep the
+#   sharp test.
 
 # %% tags=["hide-input", "remove-cell"]
 temporary.cleanup()
@@ -817,8 +832,8 @@ temporary.cleanup()
 # %% [markdown] tags=["slide"]
 # ## Summary
 #
-# - A checkpoint is weights, optimizer, schedule, loss scale, random states and data position. The test
-#   is equality with a run that was never interrupted.
+# - A checkpoint is weights, optimizer, schedule, loss scale, random states and data position. The
+#   test is equality with a run that was never interrupted.
 # - It is written beside the old one and made current by one rename.
 # - Every file has a checksum, which is compared before the model is touched.
 # - On another number of ranks the batch stays the same, and each rank begins a new random stream.

@@ -27,11 +27,11 @@ _ROWS, _COLUMNS = 128, 1024  # of 8-byte words: a block of 1 MiB, which stays in
 def checksum(file: str | os.PathLike[str]) -> tuple[int, int]:
     """The size of a file and a checksum of 32 bits, at nearly the speed of a copy.
 
-    CRC-32 of the file itself would take a third of the time of loading. So each block of 1 MiB is
+    CRC-32 of the file itself would take a quarter of the time of loading. So each block of 1 MiB is
     read as a table of 8-byte words, the words are added along its rows and along its columns
     (modulo 2⁶⁴), and CRC-32 goes over these 1,152 sums. A change within one word changes the sum
-    of a row and of a column; so does a swap of two unequal words, unless they lie in one row (then the
-    columns' sums differ) or in one column (the rows'). For accidents, not against forgery.
+    of a row and of a column; so does a swap of two unequal words, unless they lie in one row (then
+    the columns' sums differ) or in one column (the rows'). For accidents, not against forgery.
     """
     size = crc = 0
     block = bytearray(8 * _ROWS * _COLUMNS)
