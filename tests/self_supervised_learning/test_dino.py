@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from scipy.special import log_softmax
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from dlcourse.large_scale_training import distributed, launch
 from dlcourse.self_supervised_learning import (
@@ -114,6 +115,19 @@ def test_the_head_has_as_many_linear_layers_as_asked(layers):
     assert widths[0][0] == 10 and widths[-1][1] == 6
     assert not isinstance(head.mlp[-1], nn.GELU)
     assert head(torch.zeros(2, 3, 10)).shape == (2, 3, 9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_head_is_finite_in_half_precision_for_features_of_length_0(dtype):
+    head = DINOHead(10, 9, 14, 6, generator=seeded(0)).to(dtype)
+    x = torch.cat([torch.zeros(1, 10), normal(0, 4, 10).float()]).to(dtype).requires_grad_()
+    scores = head(x)  # biases start at 0: the first bottleneck has length 0
+    scores.float().square().sum().backward()
+    assert scores.dtype == dtype
+    assert scores.isfinite().all() and scores[0].eq(0).all()
+    assert all(p.grad.isfinite().all() for p in head.parameters())
+    expected = DINOHead(10, 9, 14, 6, generator=seeded(0))(x.detach().float())
+    assert (scores.float() - expected).abs().max() < 0.03
 
 
 def test_the_head_refuses_sizes_below_one():
@@ -433,9 +447,39 @@ def test_ibot_is_a_mean_over_images_of_means_over_hidden_patches(seed, centering
 def test_nothing_hidden_costs_nothing_and_leaves_the_centre():
     for centering in ("centering", "sinkhorn_knopp"):
         loss = iBOTLoss(6, centering=centering)
+        loss.center.fill_(1.0)
         value = loss(torch.zeros(0, 6), torch.zeros(0, 6), torch.zeros(3, 4))
         assert value == 0
-        assert torch.equal(loss.center, torch.zeros(6))
+        assert torch.equal(loss.center, torch.ones(6))
+
+
+def centre_where_one_rank_hides_nothing():
+    """The centre after a batch that hides patches on rank 1 alone, and after one that hides none."""
+    with distributed("gloo") as world:
+        loss, centers = iBOTLoss(6), []
+        loss.center.fill_(1.0)
+        for m in (3 * world.rank, 0):
+            scores = normal(0, m, 6).float()
+            loss(scores, scores, torch.ones(1, m))
+            centers.append(loss.center.clone())
+        return centers
+
+
+def test_a_rank_without_hidden_patches_takes_the_others_centre():
+    moved = 0.9 + 0.1 * normal(0, 3, 6).float().mean(0)
+    for first, second in launch(centre_where_one_rank_hides_nothing, 2, time_limit=300):
+        assert torch.allclose(first, moved, atol=1e-6)
+        assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@LOSSES
+def test_a_centre_of_half_precision_is_summed_in_float32(loss_class, dtype):
+    # 4,096 scores of 40: their float16 sum is infinite, their bfloat16 sum stops growing early.
+    loss, scores = loss_class(3, center_momentum=0.0).to(dtype), torch.full((4096, 3), 40.0)
+    loss.update_center(scores.to(dtype))
+    assert loss.center.dtype == dtype
+    assert torch.equal(loss.center.float(), torch.full((3,), 40.0))
 
 
 def test_ibot_refuses_patches_that_do_not_fit_the_mask():
@@ -609,6 +653,17 @@ def test_a_momentum_out_of_range_is_refused(momentum):
         update_teacher(network(0), network(1), momentum)
 
 
+def test_what_bfloat16_rounds_away_depends_on_the_difference_not_on_the_weight():
+    # 1 − m of the difference: far from the student a bfloat16 teacher moves, near it does not.
+    for gap, moves in ((4.0, True), (0.01, False)):
+        student, teacher = nn.Linear(1, 1).bfloat16(), nn.Linear(1, 1).bfloat16()
+        nn.init.constant_(student.weight, 1 + gap)
+        nn.init.constant_(teacher.weight, 1.0)
+        update_teacher(student, teacher, 0.996)
+        assert (teacher.weight.item() != 1.0) == moves
+    assert torch.tensor(1.0).bfloat16() * 1.004 != 1  # a change of 0.4 % of the weight stays
+
+
 def test_a_bfloat16_teacher_stands_still():
     student, teacher = nn.Linear(1, 1), nn.Linear(1, 1)
     for module, value in ((student, 1.01), (teacher, 1.0)):
@@ -742,6 +797,100 @@ def test_every_weight_of_the_student_learns_and_none_of_the_teachers():
     model(images(0, 2, 4), images(1, 2, 4, size=8), mask=mask).total.backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.student.parameters())
     assert all(p.grad is None for p in model.teacher.parameters())
+
+
+@pytest.mark.parametrize("ibot", [False, True])
+@pytest.mark.parametrize("was_trained", [False, True])
+def test_what_requires_a_gradient_gets_one_with_and_without_ibot(ibot, was_trained):
+    """DistributedDataParallel waits for the gradient of all that requires one."""
+    encoder = small_vit(train_mask_token=was_trained)  # such as one that SimMIM has trained
+    extra = {"patch_head": DINOHead(24, 12, 20, 8), "patch_loss": iBOTLoss(12)} if ibot else {}
+    model = DINO(encoder, DINOHead(24, 12, 20, 8), DINOLoss(12), **extra)
+    mask = blob_masks(8, (4, 4), seeded(0), share=(0.2, 0.5)) if ibot else None
+    model(images(0, 2, 4), mask=mask).total.backward()
+    assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
+    assert model.student["encoder"].mask_token.requires_grad == ibot
+
+
+def steps_on_two_ranks(ibot):
+    """The total of three steps under DistributedDataParallel, and the weights of the student."""
+    with distributed("gloo") as world:
+        model = small_dino(ibot=ibot)
+        parallel = DistributedDataParallel(model)  # finds unused parameters at the second step
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+        mask = blob_masks(8, (4, 4), seeded(0), share=(0.2, 0.5)) if ibot else None
+        for step in range(3):
+            optimizer.zero_grad()
+            parallel(images(10 * step + world.rank, 2, 4), mask=mask).total.backward()
+            optimizer.step()
+            model.update_teacher(0.9)
+        return [p.detach() for p in model.student.parameters()]
+
+
+@pytest.mark.parametrize("ibot", [False, True])
+def test_dino_trains_in_ddp_without_unused_parameters(ibot):
+    first, second = launch(steps_on_two_ranks, 2, ibot, time_limit=300)
+    start = list(small_dino(ibot=ibot).student.parameters())
+    for a, b, before in zip(first, second, start, strict=True):
+        assert torch.equal(a, b)
+    assert any(not torch.equal(a, before) for a, before in zip(first, start, strict=True))
+
+
+def test_prototypes_stand_still_while_their_gradients_are_dropped():
+    model = small_dino(ibot=True)
+    mask = blob_masks(8, (4, 4), seeded(0), share=(0.2, 0.5))
+    model(images(0, 2, 4), mask=mask).total.backward()
+    model.drop_prototype_gradients()
+    before = {n: p.detach().clone() for n, p in model.student.named_parameters()}
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    optimizer.step()
+    still = {n for n, p in model.student.named_parameters() if torch.equal(p, before[n])}
+    assert still == {"head.prototypes", "patch_head.prototypes"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("centering", ["centering", "sinkhorn_knopp"])
+def test_half_precision_gives_about_the_same_losses(centering, dtype):
+    def make():
+        settings = {"centering": centering, "teacher_temp": 0.2}
+        heads = [DINOHead(24, 12, 20, 8, generator=seeded(s)) for s in (1, 2)]
+        return DINO(
+            small_vit(), heads[0], DINOLoss(12, **settings), koleo_weight=0.1,
+            patch_head=heads[1], patch_loss=iBOTLoss(12, **settings),
+        )  # fmt: skip
+
+    mask = blob_masks(8, (4, 4), seeded(0), share=(0.2, 0.5))
+    expected = make()(images(0, 2, 4), images(1, 1, 4, size=8), mask=mask)
+    low = make().to(dtype)
+    large, small = ([v.to(dtype) for v in images(s, n, 4, z)] for s, n, z in ((0, 2, 16), (1, 1, 8)))
+    terms = low(large, small, mask=mask)
+    for got, wanted in zip(terms, expected, strict=True):
+        assert got.dtype == torch.float32
+        assert got.item() == pytest.approx(wanted.item(), rel=0.05, abs=0.05)
+    terms.total.backward()
+    assert all(p.grad.isfinite().all() for p in low.student.parameters())
+    with torch.autocast("cpu", torch.bfloat16):
+        under = make()(images(0, 2, 4), images(1, 1, 4, size=8), mask=mask)
+    assert under.total.item() == pytest.approx(expected.total.item(), rel=0.05)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_dino_is_exported_with_any_number_of_images():
+    class Total(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, one, other):
+            return self.model([one, other]).total
+
+    model = Total(small_dino()).eval()
+    batch = {0: torch.export.Dim("batch", min=1, max=64)}
+    example = tuple(images(0, 2, 3))
+    exported = torch.export.export(model, example, dynamic_shapes=(batch, batch)).module()
+    for b in (1, 3, 5):
+        pair = images(b, 2, b)
+        assert torch.allclose(exported(*pair), model(*pair), atol=1e-5)
 
 
 def test_the_modules_teacher_moves_with_encoder_and_heads():

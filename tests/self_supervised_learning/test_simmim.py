@@ -2,7 +2,9 @@
 
 import itertools
 import math
+import sys
 
+import cloudpickle
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
+from dlcourse.large_scale_training import distributed, launch
 from dlcourse.self_supervised_learning import (
     SimMIM,
     VisionTransformer,
@@ -23,6 +27,9 @@ from dlcourse.self_supervised_learning import (
 )
 from dlcourse.self_supervised_learning.simmim.model import normalize_patches
 from dlcourse.self_supervised_learning.simmim.nearest import average_distance, fill_from_nearest
+
+# The ranks get this file's code by value, and need not import the libraries compared with.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 def seeded(seed):
@@ -450,6 +457,65 @@ def test_bfloat16_under_autocast_gives_a_finite_loss_near_the_full_one():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half, _, _ = model(images, mask)
     assert half.item() == pytest.approx(full.item(), rel=0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("norm_target", [True, False])
+def test_half_precision_gives_about_the_same_loss(norm_target, dtype):
+    """As large as a small batch of photographs: over 65,504 hidden numbers, float16's largest."""
+    encoder = VisionTransformer(64, 8, 3, 32, 1, 2, generator=seeded(0))
+    model = SimMIM(encoder, norm_target=norm_target, generator=seeded(0))
+    images = 9 * pictures(batch=16, size=(64, 64))
+    images[0] = 0.5  # patches of one colour, whose deviation is 0
+    expected, _, mask = model(images, generator=seeded(0))
+    loss, prediction, _ = model.to(dtype)(images.to(dtype), mask)
+    assert 3 * 64 * mask.sum() > 65_504
+    assert loss.dtype == torch.float32 and prediction.dtype == dtype
+    assert loss.item() == pytest.approx(expected.item(), rel=0.05)
+    loss.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_loss_of_ones_is_one_in_every_dtype(dtype):
+    ones = torch.ones(16, 3, 64, 64, dtype=dtype)
+    assert masked_l1(ones, 0 * ones, ones[:, :1]) == 1
+    assert masked_l1(ones, 0 * ones, ones[:, :1].bool()) == 1
+    target = normalize_patches(torch.full((1, 3, 8, 8), 0.3, dtype=dtype), 4)
+    assert target.dtype == dtype and target.abs().max() < 0.02
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_simmim_is_exported_with_any_number_of_images():
+    model = small()
+    batch = {0: torch.export.Dim("batch", min=1, max=64)}
+
+    def mask_of(b):
+        return block_mask(b, (4, 4), 2, 0.6, seeded(b))
+
+    example = pictures(batch=3), mask_of(3)
+    exported = torch.export.export(model, example, dynamic_shapes=(batch, batch)).module()
+    for b in (1, 3, 5):
+        images, mask = pictures(b, batch=b), mask_of(b)
+        loss, prediction, _ = model(images, mask)
+        found = exported(images, mask)
+        torch.testing.assert_close(found[0], loss, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found[1], prediction, rtol=1e-5, atol=1e-5)
+
+
+def steps_on_two_ranks():
+    with distributed("gloo") as world:
+        model = small(positions="learned")
+        parallel = DistributedDataParallel(model)  # finds unused parameters at the second step
+        for step in range(3):
+            loss = parallel(pictures(world.rank), generator=seeded(10 * step + world.rank))[0]
+            loss.backward()
+        return [p.grad for p in model.parameters()]
+
+
+def test_simmim_trains_in_ddp_without_unused_parameters():
+    for a, b in zip(*launch(steps_on_two_ranks, 2, time_limit=300), strict=True):
+        assert torch.equal(a, b)
 
 
 # --- Bad input -------------------------------------------------------------------------------

@@ -73,10 +73,16 @@ class TeacherTargets(nn.Module):
 
     @torch.no_grad()
     def update_center(self, outputs: Tensor) -> None:
-        """c ← m c + (1 − m) mean of the teacher's outputs, over all ranks. (B, K)."""
+        """c ← m c + (1 − m) mean of the teacher's outputs, over all ranks. (B, K).
+
+        Where no rank has an output (iBOT, with no patch hidden), the centre stays as it is.
+        """
         if self.centering == "centering":
-            mean = _mean_over_ranks(outputs.to(self.center.dtype))
-            self.center.lerp_(mean, 1 - self.center_momentum)
+            mean, count = _mean_over_ranks(full_precision(outputs))
+            center = full_precision(self.center)
+            moved = center.lerp(mean.to(center.dtype), 1 - self.center_momentum)
+            # A choice on the device: a GPU need not be waited for.
+            self.center.copy_(torch.where(count > 0, moved, self.center))
 
     def _check(self, name: str, outputs: Tensor) -> None:
         if outputs.dim() != 2 or outputs.shape[1] != self.out_dim:
@@ -85,12 +91,14 @@ class TeacherTargets(nn.Module):
             )
 
 
-def _mean_over_ranks(x: Tensor) -> Tensor:
-    """Mean of the rows of all ranks, which may hold different numbers of them: (B, K) → (K,)."""
+def _mean_over_ranks(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of the rows of all ranks, which may hold different numbers of them, and their number:
+    (B, K) → (K,), (1,). The mean of no rows is 0.
+    """
     total = x.sum(0)
-    count = total.new_full((1,), len(x))
+    count = total.new_full((1,), x.shape[0])
     if has_process_group():
         both = torch.cat([total, count])
         dist.all_reduce(both)
         total, count = both[:-1], both[-1:]
-    return total / count.clamp(min=1)
+    return total / count.clamp(min=1), count

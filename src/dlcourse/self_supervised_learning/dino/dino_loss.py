@@ -64,7 +64,7 @@ class DINOLoss(TeacherTargets):
             )
         for outputs in (*student_outputs, *teacher_outputs):
             self._check("outputs", outputs)
-            if len(outputs) != len(teacher_outputs[0]):
+            if outputs.shape[0] != teacher_outputs[0].shape[0]:
                 raise ValueError("all views must show the same B images, in the same order")
 
         teacher = torch.cat(list(teacher_outputs)).detach()  # (T·B, K)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dlcourse.self_supervised_learning.dino._shared import full_precision
 from dlcourse.self_supervised_learning.vision_transformer import initialize
 
 __all__ = ["DINOHead"]
@@ -24,6 +25,8 @@ class DINOHead(nn.Module):
     An MLP with GELU down to a bottleneck; the bottleneck's vector is scaled to length 1 and
     compared with K prototypes of length 1. The comparison is a weight-normalised linear layer
     without bias whose gain is fixed at 1, so a score is a cosine: no prototype can win by growing.
+    (A choice, which is the default of DINO's code; it says that a learned gain can do better and
+    be less stable.) Lengths are computed in float32 whatever the weights' dtype.
 
     Args:
         in_dim: width of the encoder's features.
@@ -69,5 +72,8 @@ class DINOHead(nn.Module):
         initialize(self, generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        z = F.normalize(self.mlp(x), dim=-1)  # (…, bottleneck), length 1
-        return F.linear(z, F.normalize(self.prototypes, dim=-1))  # (…, K)
+        # In float16 the least length that a division may have would be 0.
+        z = F.normalize(full_precision(self.mlp(x)), dim=-1)  # (…, bottleneck), length 1
+        prototypes = F.normalize(full_precision(self.prototypes), dim=-1)  # (K, bottleneck)
+        kind = self.prototypes.dtype
+        return F.linear(z.to(kind), prototypes.to(kind))  # (…, K)

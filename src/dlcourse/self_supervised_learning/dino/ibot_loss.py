@@ -21,7 +21,8 @@ class iBOTLoss(TeacherTargets):
         loss = 1/B Σᵢ 1/nᵢ Σ over the nᵢ hidden patches of image i of  −Σₖ Pₜ⁽ᵏ⁾ log Pₛ⁽ᵏ⁾
 
     so each image counts the same, however many of its patches are hidden. An image with none of
-    them hidden adds nothing, and is counted in B.
+    them hidden adds nothing, and is counted in B. A batch with none hidden at all has a loss of 0
+    and leaves the centre as it is.
 
     Arguments as those of ``DINOLoss``. Centre and Sinkhorn–Knopp act on patches, not on images.
 
@@ -61,7 +62,7 @@ class iBOTLoss(TeacherTargets):
         teacher = teacher_outputs.detach()
         cross_entropy = self.cross_entropy(student_outputs, teacher, step)
         weight = weight.to(cross_entropy.device, cross_entropy.dtype, non_blocking=True)
-        loss = (cross_entropy * weight).sum() / len(mask)
+        loss = (cross_entropy * weight).sum() / mask.shape[0]
         if self.training:
             self.update_center(teacher)
         return loss

@@ -23,9 +23,10 @@ def koleo_loss(x: Tensor, eps: float = 1e-8) -> Tensor:
 
         −1/B Σᵢ log minⱼ≠ᵢ ‖xᵢ − xⱼ‖   for features scaled to length 1
 
-    It is an estimate of minus the entropy of the features (Kozachenko and Leonenko 1987, hence
-    the name), so making it small spreads them over the sphere. Give it one view of each image:
-    the nearest neighbour of a view would be the other view.
+    Up to a factor and a constant, which training does not see, it is an estimate of minus the
+    entropy of the features (Kozachenko and Leonenko 1987, hence the name), so making it small
+    spreads them over the sphere. Give it one view of each image: the nearest neighbour of a view
+    would be the other view.
 
     Raises ValueError for a batch of one, or features that are not (B, D).
 

@@ -28,10 +28,13 @@ def blob_masks(
 
     A share ``probability`` of the images, drawn at random, has patches hidden; how large a part of
     them grows evenly over those images from the first to the second value of ``share``. So every
-    batch hides the same *number* of patches, and the shapes of a step never change (as in DINOv2).
-    What is hidden hangs together: the patches with the lowest values of a smooth random field.
-    (DINOv2 hides rectangles. The purpose is the same: a patch should not be guessed from the one
-    beside it.)
+    batch hides the same *number* of patches, and the shapes of a step never change. What is hidden
+    hangs together: the patches with the lowest values of a smooth random field, so that a patch
+    can't be guessed from the one beside it.
+
+    DINOv2 differs in both. It cuts the range of ``share`` into as many bins as there are images to
+    hide something in, and draws a ratio within each bin: the number varies from batch to batch
+    below a fixed upper bound, for which room is kept. And it hides rectangles.
 
     Raises ValueError for a count or share out of range.
     """

@@ -53,6 +53,7 @@ class DINO(nn.Module):
     ``student`` and ``teacher`` are ``nn.ModuleDict`` of encoder and heads. The teacher starts as a
     copy, never requires a gradient, and stays in eval mode; ``update_teacher(momentum)`` moves
     it, after the optimizer's step. The features to use later are those of ``teacher["encoder"]``.
+    The encoder's ``mask_token`` requires a gradient with iBOT, and none without.
 
     Raises ValueError when head and loss do not fit, or one of iBOT's two parts is missing.
 
@@ -80,12 +81,14 @@ class DINO(nn.Module):
                 )
         if ibot_weight < 0 or koleo_weight < 0:
             raise ValueError(f"weights must be >= 0, got {ibot_weight} and {koleo_weight}")
+        for part in encoder.modules():
+            if isinstance(part, VisionTransformer):
+                # iBOT hides patches from the student. Without it the token would get no gradient,
+                # for which DistributedDataParallel waits.
+                part.mask_token.requires_grad_(patch_head is not None)
         parts = {"encoder": encoder, "head": head}
         if patch_head is not None:
             parts["patch_head"] = patch_head
-            for part in encoder.modules():  # iBOT hides patches from the student
-                if isinstance(part, VisionTransformer):
-                    part.mask_token.requires_grad_()
         self.student = nn.ModuleDict(parts)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
         self.loss, self.patch_loss = loss, patch_loss
@@ -99,6 +102,20 @@ class DINO(nn.Module):
     def update_teacher(self, momentum: float) -> None:
         """θₜ ← m θₜ + (1 − m) θₛ for encoder and heads: ``update_teacher``, the function."""
         update_teacher(self.student, self.teacher, momentum)
+
+    def drop_prototype_gradients(self) -> None:
+        """Leave the prototypes of the student's heads out of the next step of the optimizer.
+
+        Call it between ``backward`` and the optimizer's step throughout the first epoch: DINO's
+        code does so by default, since the targets are arbitrary at first and the last layer would
+        follow them at once. (Gradients are dropped, and not switched off, so that
+        ``DistributedDataParallel`` sees the same parameters in every step.)
+
+        Source: DINO's code, ``freeze_last_layer`` and ``cancel_gradients_last_layer``.
+        """
+        for name, head in self.student.items():
+            if name.endswith("head"):
+                head.prototypes.grad = None
 
     def forward(
         self,
@@ -125,10 +142,10 @@ class DINO(nn.Module):
         if not global_views:
             raise ValueError("the teacher needs at least one global view")
         images = torch.cat(list(global_views))  # (V·B, C, H, W)
-        if mask is not None and len(mask) != len(images):
+        if mask is not None and mask.shape[0] != images.shape[0]:
             raise ValueError(
-                f"the mask must have a row for each of the {len(images)} global views, "
-                f"got {len(mask)}"
+                f"the mask must have a row for each of the {images.shape[0]} global views, "
+                f"got {mask.shape[0]}"
             )
         with torch.no_grad():  # the teacher: global views, whole, no gradient
             teacher_class, teacher_patches = self._encode(self.teacher, images)
@@ -140,18 +157,23 @@ class DINO(nn.Module):
         for _, group in itertools.groupby(local_views, key=lambda view: view.shape[-2:]):
             tokens.append(self._encode(self.student, torch.cat(list(group)))[0])
         student = self.student["head"](torch.cat(tokens))  # ((V + L)·B, K)
-        b = len(global_views[0])
-        dino = self.loss(student.split(b), teacher.split(b), step)
+        # Sizes as a list: so the number of views is known where that of images is not (export).
+        large = [view.shape[0] for view in global_views]
+        every = large + [view.shape[0] for view in local_views]
+        dino = self.loss(student.split(every), teacher.split(large), step)
 
         ibot = koleo = dino.new_zeros(())
         if mask is not None:
             hidden = mask.flatten().nonzero()[:, 0].to(images.device, non_blocking=True)
             with torch.no_grad():
-                target = self.teacher["patch_head"](teacher_patches.flatten(0, 1)[hidden])  # (M, K)
-            guess = self.student["patch_head"](student_patches.flatten(0, 1)[hidden])
+                # index_select: its gradient is one sum by index, that of [hidden] sorts first
+                target = teacher_patches.flatten(0, 1).index_select(0, hidden)  # (M, D)
+                target = self.teacher["patch_head"](target)  # (M, K)
+            guess = student_patches.flatten(0, 1).index_select(0, hidden)
+            guess = self.student["patch_head"](guess)
             ibot = self.patch_loss(guess, target, mask, step)
         if self.koleo_weight:
-            koleo = sum(koleo_loss(view) for view in student_class.split(b))
+            koleo = sum(koleo_loss(view) for view in student_class.split(large))
         total = dino + self.ibot_weight * ibot + self.koleo_weight * koleo
         return DINOTerms(total, dino, ibot, koleo)
 

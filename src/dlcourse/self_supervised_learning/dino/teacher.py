@@ -23,8 +23,10 @@ def update_teacher(student: nn.Module, teacher: nn.Module, momentum: float) -> N
 
     Parameters are averaged; buffers (running statistics, counters) are copied.
 
-    Both must be float32 or wider: in bfloat16 a change of 0.4 % is rounded away, and a teacher
-    with momentum 0.996 stands still.
+    Both should be float32 or wider. An update moves a weight by 1 − m of the *difference* between
+    student and teacher. With momentum 0.996 that is 0.4 % of the difference, and neighbouring
+    bfloat16 numbers lie 0.4 to 0.8 % of the weight apart: a teacher that is near its student, as
+    it is all through training, is rounded back to where it was.
 
     Args:
         momentum: m in [0, 1]; 0 copies the student, 1 leaves the teacher alone.
@@ -63,6 +65,8 @@ def momentum_schedule(step: int, total: int, start: float = 0.996, end: float = 
     """The teacher's momentum after ``step`` of ``total`` steps: half a cosine from start to end.
 
     Raises ValueError when step is outside of 0 … total, or start or end outside of [0, 1].
+
+    The defaults are BYOL's and DINO's for large batches; DINOv2's code starts at 0.992.
 
     Source: Grill et al. (2020, BYOL), section 3.3; Caron et al. (2021), section 3.1.
     """

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dlcourse.self_supervised_learning.patches import patchify, unpatchify
+from dlcourse.self_supervised_learning.patches import patchify, unpatchify, widened
 from dlcourse.self_supervised_learning.simmim.masks import block_mask, hidden_blocks, pixel_mask
 from dlcourse.self_supervised_learning.vision_transformer import VisionTransformer
 
@@ -28,6 +28,8 @@ def masked_l1(prediction: Tensor, images: Tensor, mask: Tensor) -> Tensor:
         prediction, images: (B, C, H, W).
         mask: (B, 1, H, W), 1 = hidden (see ``pixel_mask``). One that hides nothing gives NaN, 0/0.
 
+    Sums are float32 or wider, and so is the loss.
+
     Raises ValueError for other shapes.
 
     Source: Xie et al. (2022), equation 1.
@@ -38,20 +40,22 @@ def masked_l1(prediction: Tensor, images: Tensor, mask: Tensor) -> Tensor:
             f"images {tuple(images.shape)} need a prediction of that shape and a mask of "
             f"{(b, 1, h, w)}, got {tuple(prediction.shape)} and {tuple(mask.shape)}"
         )
-    error = (prediction - images).abs()  # (B, C, H, W)
-    return (error * mask).sum() / (mask.sum() * c)
+    error = (widened(prediction) - widened(images)).abs()  # (B, C, H, W)
+    hidden = mask.to(error.dtype)
+    return (error * hidden).sum() / (hidden.sum() * c)
 
 
 def normalize_patches(images: Tensor, patch_size: int) -> Tensor:
     """Each patch less its mean, over its standard deviation, all channels together: the same shape.
 
-    A patch of one value becomes 0. It is the target of a masked autoencoder (He et al. 2022,
-    section 4.1); SimMIM's paper predicts the pixels as they are.
+    A patch of one value becomes 0. Computed in float32 or wider, returned in the images' dtype. It
+    is the target of a masked autoencoder (He et al. 2022, section 4.1); SimMIM's paper predicts the
+    pixels as they are.
     """
-    patches = patchify(images, patch_size)  # (B, N, p·p·C)
+    patches = widened(patchify(images, patch_size))  # (B, N, p·p·C)
     centred = patches - patches.mean(-1, keepdim=True)
     patches = centred / (patches.var(-1, keepdim=True) + 1e-6).sqrt()
-    return unpatchify(patches, patch_size, tuple(images.shape[-2:]))
+    return unpatchify(patches.to(images.dtype), patch_size, tuple(images.shape[-2:]))
 
 
 class SimMIM(nn.Module):
@@ -114,16 +118,16 @@ class SimMIM(nn.Module):
         if mask is None:
             grid = size[0] // p, size[1] // p
             mask = block_mask(
-                len(images), grid, self._scale(size), self.mask_ratio, generator,
+                images.shape[0], grid, self._scale(size), self.mask_ratio, generator,
                 device=images.device,
             )  # fmt: skip
-        elif not mask.any():
+        elif not torch.compiler.is_compiling() and not mask.any():  # a graph can't look at values
             raise ValueError("the mask hides nothing, so there is nothing to predict")
 
         tokens = self.encoder.forward_features(images, mask)[:, 1:]  # (B, N, D)
         prediction = unpatchify(self.head(tokens), p, size)  # (B, C, H, W)
         target = normalize_patches(images, p) if self.norm_target else images
-        loss = masked_l1(prediction, target, pixel_mask(mask.to(images.dtype), p, size))
+        loss = masked_l1(prediction, target, pixel_mask(mask, p, size))
         return loss, prediction, mask
 
     def _scale(self, image_size: tuple[int, int]) -> int:

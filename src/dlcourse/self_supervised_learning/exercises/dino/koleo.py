@@ -96,8 +96,8 @@ what would the term do to two features that are nearly equal, with and without i
     ],
     discussion=r"""
 The gradient of $-\log d$ is $-1/d$: the nearer two features are, the harder they are pushed apart.
-Without the logarithm the push would not depend on the distance, and the cheapest gain would be to
-move those apart that are far apart already.
+Without the logarithm the push would have the same size for every pair: two features that nearly
+coincide would be pushed no harder than two that are far apart.
 """,
     mistakes={
         "listing": Mistake(

@@ -107,9 +107,10 @@ QUIZ = Quiz(
                     "bfloat16 has the range of float32; its 8 bits of precision are the problem.",
                 ),
                 Choice(
-                    "An update of 0.4 % is rounded away.",
-                    "Neighbouring bfloat16 numbers differ by up to 0.8 %: with momentum 0.996 the "
-                    "teacher stands still.",
+                    "An update is a small share of the difference to the student, and is rounded away.",
+                    "Neighbouring bfloat16 numbers lie 0.4 to 0.8 % of their size apart. With momentum "
+                    "0.996 an update is 0.4 % of the difference, which is itself a small part of the "
+                    "weight: the teacher stands still.",
                     right=True,
                 ),
                 Choice(
