@@ -169,7 +169,8 @@ def profiled(
     from torch.profiler import ProfilerActivity, profile
 
     cuda = device.type == "cuda"
-    with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as seen:
+    activities = [ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]
+    with profile(activities=activities, acc_events=True) as seen:
         for _ in range(repeats):
             step()
         if cuda:
