@@ -24,6 +24,8 @@ from dlcourse.self_supervised_learning.experiments import (
     benchmark_readings,
     dino_step,
     simclr_runs,
+    simmim_grid,
+    simmim_runs,
     small_dinov2,
 )
 from dlcourse.self_supervised_learning.experiments import masked_autoencoder_runs as runs
@@ -544,3 +546,74 @@ def test_compiled_blocks_are_all_blocks_of_both_models_and_compute_the_same():
 )
 def test_kernels_are_told_by_their_names(kernel, kind):
     assert speed.kind_of_kernel(kernel) == kind
+
+
+# --- SimMIM ----------------------------------------------------------------------------------
+
+
+def test_what_simmim_learned_is_read_from_every_contestant_and_reading():
+    table = simmim_runs.frozen(
+        n=64, labelled=60, tested=40, steps=2, shares=(0.5, 1.0), seeds=(0, 1)
+    )
+    readings = {"class token", "mean of patches", "all patches", "k-NN"}
+    assert {name: set(by) for name, by in table.items()} == {
+        "pixels": {"all patches", "k-NN"},
+        "random encoder": readings,
+        "SimMIM, pixels": readings,
+        "SimMIM, normalised": readings,
+    }
+    for by_reading in table.values():
+        for by_factor in by_reading.values():
+            assert set(by_factor) == set(simmim_runs.FACTORS)
+            for by_share in by_factor.values():
+                assert list(by_share) == ["50", "100"]
+                assert all(0 <= v <= 1 and len(vs) == 2 for vs in by_share.values() for v in vs)
+
+
+def test_simmim_and_random_weights_are_trained_with_one_budget():
+    table, rates = simmim_runs.fine_tuned(
+        n=64, labelled=40, tested=30, steps=2, shares=(1.0,), seeds=(0,), rates=(1e-3, 2e-3),
+        label_steps=3,
+    )  # fmt: skip
+    assert set(table) == set(rates) == {"random weights", "SimMIM"}
+    assert all(by["100"][0] in (1e-3, 2e-3) for by in rates.values())
+
+
+GRID = simmim_grid.GridSizes(
+    size=16, width=16, depth=1, heads=2, unlabelled=40, labelled=200, tested=50, batch=8, steps=3,
+    label_steps=3,
+)  # fmt: skip
+
+
+def test_the_grid_of_masks_fills_its_table_and_paints_hidden_pixels_only():
+    kinds = (simmim_grid.Kind(0.5, 4, False), simmim_grid.Kind(0.5, 8, True))
+    table, painted = simmim_grid.ratio_and_block(CPU, GRID, kinds=kinds, seeds=(0, 1))
+    assert list(table) == ["0.5, 4 px, pixels", "0.5, 8 px, normalised", "untrained"]
+    for columns in table.values():
+        assert list(columns) == [
+            "probe shape", "probe hue", "probe texture", "trained on 1 %", "trained on 10 %"
+        ]  # fmt: skip
+        assert all(len(v) == 2 for by in columns.values() for v in by.values())
+    assert set(painted.rows) == {"0.5, 4 px, pixels"}
+    masked, restored = painted.rows["0.5, 4 px, pixels"]
+    hidden = (masked == 0.75).all(1, keepdim=True)
+    assert hidden.double().mean() == pytest.approx(0.5, abs=0.02)
+    seen = (~hidden).expand_as(restored)
+    assert torch.equal(restored[seen], painted.pictures[seen])
+
+
+def test_stacked_models_give_the_outputs_and_gradients_of_each_alone():
+    painters = [simmim_grid._Painter(GRID, seed) for seed in (0, 1)]
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(3, 3, 16, 16, generator=generator)
+    masks = (torch.rand(2, 3, 16, generator=generator) < 0.5).float()
+    weights, run = simmim_grid._stack(painters)
+    together = run(images, masks, shared=(True, False))
+    together.square().sum().backward()
+    for i, painter in enumerate(painters):
+        alone = painter(images, masks[i])
+        assert torch.allclose(together[i], alone, atol=1e-5)
+        alone.square().sum().backward()
+        for name, parameter in painter.named_parameters():
+            if parameter.grad is not None:
+                assert torch.allclose(weights[name].grad[i], parameter.grad, atol=1e-4), name
