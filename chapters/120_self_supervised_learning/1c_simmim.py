@@ -137,11 +137,11 @@ for block in (2, 16):
     rows += [masked[:4], filled[:4]]
     names += [f"hidden, {block} px", "nearest pixel"]
 
-# %% mystnb={"figure": {"caption": "The same pictures, 60 % hidden. With blocks of 2 pixels, copying the nearest visible pixel restores them nearly; with blocks of 16 it does not.", "name": "fig-simmim-question"}, "image": {"alt": "Five rows of four pictures: coloured shapes on patterned grounds; the same with a fine grey mask; restored from it, nearly as before; with a coarse grey mask; restored from that, in large wrong patches."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The same pictures, 60 % hidden. With blocks of 2 pixels, copying the nearest visible pixel restores them nearly; with blocks of 16 it does not.", "name": "fig-simmim-question"}, "image": {"alt": "Five rows of four pictures: coloured shapes on patterned grounds; the same with a fine grey mask; restored from it, nearly as before; with a coarse grey mask; restored from that, in large wrong patches."}} tags=["hide-input", "plot"]
 show_images([pictures[:4], *rows], ["picture", *names])
 plt.show()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "check"]
 spread = masked_l1(
     pictures.mean((2, 3), keepdim=True).expand_as(pictures),
     pictures,
@@ -256,7 +256,7 @@ explore(
 # %% [markdown] tags=["skip"]
 # {{exercise 120.1c.predict-interpolation}}
 
-# %% mystnb={"figure": {"caption": "The error of copying the nearest visible pixel against the AvgDist of the mask, for 4 sizes of block and 4 ratios, mean over 4 pictures. Both ways to make a mask harder move along one curve.", "name": "fig-simmim-avgdist"}, "image": {"alt": "Points of mean absolute error over average distance in pixels, on a logarithmic axis. They rise along one curve with the distance, toward the dotted line of the mean colour."}} tags=["hide-input", "skip"]
+# %% mystnb={"figure": {"caption": "The error of copying the nearest visible pixel against the AvgDist of the mask, for 4 sizes of block and 4 ratios, mean over 4 pictures. Both ways to make a mask harder move along one curve.", "name": "fig-simmim-avgdist"}, "image": {"alt": "Points of mean absolute error over average distance in pixels, on a logarithmic axis. They rise along one curve with the distance, toward the dotted line of the mean colour."}} tags=["hide-input", "plot", "skip"]
 fig, ax = plt.subplots(figsize=(5.5, 3))
 curve = {}
 for block, marker in zip(NAIVE_BLOCKS, "osD^", strict=True):
@@ -286,7 +286,7 @@ ax.legend(
 )
 plt.show()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "check"]
 ranks = np.argsort(np.argsort(np.array(list(curve.values())), axis=0), axis=0)
 correlation = np.corrcoef(ranks.T)[0, 1]
 claim(
@@ -336,7 +336,7 @@ seeing_history = pretrain(
 )
 STD = as_pictures(torch.tensor(1.0)) - as_pictures(torch.tensor(0.0))
 
-# %% mystnb={"figure": {"caption": "Loss of SimMIM, and of the same model whose encoder sees what the loss calls hidden; running mean over 20 steps. The low curve is the worthless one.", "name": "fig-simmim-leak"}, "image": {"alt": "Two falling curves of loss against step. The encoder that sees everything goes far below the one that does not."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Loss of SimMIM, and of the same model whose encoder sees what the loss calls hidden; running mean over 20 steps. The low curve is the worthless one.", "name": "fig-simmim-leak"}, "image": {"alt": "Two falling curves of loss against step. The encoder that sees everything goes far below the one that does not."}} tags=["hide-input", "plot"]
 fig, ax = plt.subplots(figsize=(7, 2.6))
 for losses, label, color in [
     (history, "hidden before the encoder", "tab:blue"),
@@ -350,7 +350,7 @@ ax.set(xlabel="step", ylabel="mean absolute error (of 1)", ylim=(0, None))
 ax.legend()
 plt.show()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "check"]
 hiding_end, seeing_end = (
     np.mean(h[150:200]) * STD.item() for h in (history, seeing_history)
 )
@@ -377,7 +377,7 @@ claim(
 # What is hidden is seldom determined by what is visible. If a pixel is black in 70 % of the
 # pictures that agree with the visible part, and white in 30 %, a regression must give *one* answer:
 
-# %% mystnb={"figure": {"caption": "Expected loss of one guess for a pixel that is 0 in 70 % of the cases and 1 in 30 %. The squared error is least at the mean, 0.3, a grey that never occurs; the absolute error at the median, 0.", "name": "fig-simmim-median"}, "image": {"alt": "Two curves of expected loss over the guess from 0 to 1: a straight line that is least at 0, and a parabola that is least at 0.3."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Expected loss of one guess for a pixel that is 0 in 70 % of the cases and 1 in 30 %. The squared error is least at the mean, 0.3, a grey that never occurs; the absolute error at the median, 0.", "name": "fig-simmim-median"}, "image": {"alt": "Two curves of expected loss over the guess from 0 to 1: a straight line that is least at 0, and a parabola that is least at 0.3."}} tags=["hide-input", "plot"]
 guess = np.linspace(0, 1, 201)
 expected = {
     "absolute": 0.7 * guess + 0.3 * (1 - guess),
@@ -391,7 +391,7 @@ ax.set(xlabel="guess", ylabel="expected loss", ylim=(0, 0.75))
 ax.legend()
 plt.show()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "check"]
 best = {name: guess[values.argmin()] for name, values in expected.items()}
 claim(
     "The best guess is {a:.1f} for the absolute and {s:.1f} for the squared"
@@ -550,7 +550,7 @@ claim(
 #
 # Pictures that the model has never seen. Move the ratio; it was trained at 0.6.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "plot"]
 unseen = shapes(
     seed=0, n_train=1, n_validation=500, n_test=1, size=SIZE, max_turn=0.15
 )
@@ -593,7 +593,7 @@ explore(
     ),
 )
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "check"]
 def one_colour(images, ratio):
     """Error of painting what is hidden in one colour a picture: the median of what is visible."""
     hidden = hide(images, PATCH, ratio)
@@ -763,10 +763,10 @@ tops = {
 claim(
     "**The raw pixels are the baseline to beat**, and for the hue nothing here"
     " beats them by more than a point with all labels: {pixels:.0f} %, the best"
-    " SimMIM {simmim:.0f} %. For the texture they are at guessing"
+    " SimMIM {simmim:.0f} %. For the texture they are near guessing"
     " ({texture:.0f} %). The shape was hardly learned by anyone: the best number"
     " of all is {shape:.0f} %, by {who}.",
-    max(tops[PIX], tops[NORM]) < tops["pixels"] + 1.5
+    max(tops[PIX], tops[NORM]) < tops["pixels"] + 1
     and mean("pixels", "all patches", "texture", "100") < 32
     and BEST["shape", "100"] < 40,
     pixels=tops["pixels"],
@@ -821,6 +821,12 @@ keep(table=table, rates=rates)
 
 # %% tags=["hide-input", "check"]
 tuned = recorded("120.1c.fine-tuning")["table"]
+rates = [
+    rate
+    for by in recorded("120.1c.fine-tuning")["rates"].values()
+    for column in by.values()
+    for rate in column
+]
 say(
     "| all weights trained on the labels | 2 % (40) | 10 % (200) | all (2,000)"
     " |\n|---|---|---|---|\n"
@@ -844,12 +850,24 @@ few, some, many = (
 )
 claim(
     "SimMIM's weights less random ones, seed by seed: {few} points with 40 labels,"
-    " {some} with 200, {many} with 2,000: at this size the start is worth nothing."
-    " Supervision with good views is the strongest row of this page: with 40 labels"
-    " it names {a:.0f} % of the textures from random weights, where a probe on the"
-    " best frozen features has {b:.0f} %.",
-    100 * statistics.mean(tuned["random weights"]["2"]) > BEST["texture", "2"] + 3
-    and all(abs(statistics.mean(v)) < 4 for v in (few, some, many)),
+    " {some} with 200, {many} with 2,000. Each 95 % interval ({n} seeds, t = 4.3)"
+    " holds 0: no gain from the start can be seen here. For the texture,"
+    " supervision with good views is ahead of all frozen features at every number"
+    " of labels: with 40 it names {a:.0f} % from random weights, where a probe on"
+    " the best frozen features has {b:.0f} %. The lower of the two rates was chosen"
+    " in {lower} of {runs} trainings, so a still lower one might do better, from"
+    " either start.",
+    all(
+        100 * min(tuned["random weights"][p]) > BEST["texture", p] for p in SHARES
+    )
+    and all(
+        abs(statistics.mean(v)) < 4.3 * statistics.stdev(v) / len(v) ** 0.5
+        for v in (few, some, many)
+    )
+    and rates.count(min(rates)) > len(rates) / 2,
+    n=len(few),
+    lower=rates.count(min(rates)),
+    runs=len(rates),
     few=pair(few),
     some=pair(some),
     many=pair(many),
@@ -897,7 +915,7 @@ cost = {
     ]
 }
 
-# %% mystnb={"figure": {"caption": "Time of a forward and backward pass of one encoder against the mask ratio, batch of 16, one CPU thread. With mask tokens it does not depend on the ratio.", "name": "fig-simmim-cost"}, "image": {"alt": "Two lines of milliseconds over the mask ratio: the one with mask tokens is flat, the one of visible patches only falls to a fraction of it."}} tags=["hide-input", "skip"]
+# %% mystnb={"figure": {"caption": "Time of a forward and backward pass of one encoder against the mask ratio, batch of 16, one CPU thread. With mask tokens it does not depend on the ratio.", "name": "fig-simmim-cost"}, "image": {"alt": "Two lines of milliseconds over the mask ratio: the one with mask tokens is flat, the one of visible patches only falls to a fraction of it."}} tags=["hide-input", "plot", "skip"]
 fig, ax = plt.subplots(figsize=(5.5, 2.6))
 for (name, values), color in zip(
     cost.items(), ("tab:blue", "tab:orange"), strict=True
@@ -907,7 +925,7 @@ ax.set(xlabel="mask ratio", ylabel="time (ms)", ylim=(0, None))
 ax.legend()
 plt.show()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "check"]
 claim(
     "At a ratio of 0.9 a pass with mask tokens takes {a:.0f} ms, one over"
     " visible patches only {b:.0f} ms.",
@@ -1007,8 +1025,9 @@ else:
 # - One kind of picture, made by a program; encoders of 40,464 weights and 350 steps on the
 #   CPU, of 799,872 weights and 1,500 steps on the GPU. The authors train for hundreds of epochs on
 #   ImageNet; what carries over is the method of comparing.
-# - Random features, well initialised, are a strong baseline; a comparison without them would have
-#   flattered SimMIM. So would a comparison by texture alone: look at the hue and the shape.
+# - A comparison with chance alone would have flattered SimMIM. Raw pixels, random features and
+#   supervision with good views are the baselines: the first reads the shape best here, the last
+#   the texture.
 # - Masked image models are made for fine-tuning. With a probe or nearest neighbours, contrastive
 #   learning and DINO ({ref}`120.1a <sec-120-1a>`, {ref}`120.1b <sec-120-1b>`) are usually ahead;
 #   with a fine-tuned large model the order often turns. Say which was measured.
@@ -1056,7 +1075,7 @@ except TypeError as error:
 # %% [markdown] tags=["skip"]
 # **Single patches of 4 pixels, half of them.** In the paper's pictures of 192 pixels:
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "check"]
 from scipy.ndimage import (
     distance_transform_edt,
 )  # a fast way to the same distances
@@ -1091,8 +1110,8 @@ claim(
 # - Replace hidden patches before the encoder; a lower loss is no proof that it was done.
 # - Mask tokens at the input make a linear head enough, and every step cost the full $N$ tokens.
 # - L1 regresses to a median; neither L1 nor L2 draws what might be there.
-# - What the target asks for is what the features keep; compare with random features, and say how
-#   you measured.
+# - What the target asks for is what is easiest to read. Compare with raw pixels, random features and
+#   supervision with good views, and say how you measured.
 #
 # References: each citation above leads to its source; the {doc}`bibliography </book/bibliography>`
 # lists them all.
