@@ -1063,8 +1063,9 @@ print("with a batch of 16:", tuple(predictions[mask.bool()].shape))
 # of the patches.
 #
 # **Nothing is hidden.** There is no mask token, and the mask is handed to the encoder as a second
-# argument. What an encoder makes of a second argument is its own affair: ours refuses it, timm's takes it for an
-# attention mask, and one that ignores it trains the worthless curve of {numref}`fig-simmim-leak`.
+# argument. What an encoder makes of a second argument is its own affair: ours refuses it, timm's
+# takes it for an attention mask, and one that ignores it trains the worthless curve of
+# {numref}`fig-simmim-leak`.
 
 # %% tags=["nbval-check-output"]
 try:
