@@ -195,8 +195,8 @@ claim(
 # :::{diagram} figures/1c_simmim.svg
 # ---
 # name: fig-simmim
-# alt: A picture of nine patches, five of them hidden. Each patch becomes a token; a hidden one becomes
-#   the mask token plus its position. The encoder reads all tokens, one linear layer paints every
+# alt: A picture of nine patches, five of them hidden. Each patch becomes a token; a hidden one
+#   becomes the mask token plus its position. The encoder reads all tokens, one linear layer paints every
 #   patch, and the loss compares the hidden ones with the original.
 # ---
 # SimMIM. All tokens pass the encoder, those of hidden patches as copies of one mask token.
@@ -628,8 +628,8 @@ claim(
 
 # %% [markdown] tags=["skip"]
 # A few hundred steps have taught it to find the colour of the ground, which beats copying where the
-# clues are far, and is what the median of the visible pixels gives too. It paints hardly any pattern
-# and no shape. That is {eq}`eq-simmim-loss` at work: at
+# clues are far, and is what the median of the visible pixels gives too. It paints hardly any
+# pattern and no shape. That is {eq}`eq-simmim-loss` at work: at
 # most places the ground is likelier than the shape, and where a stripe may be light or dark, the
 # median is in between. It is also a warning for what comes next: features that hold the ground's
 # colour are not yet features that hold a shape.
@@ -643,8 +643,8 @@ claim(
 # **Contestants.** The pixels themselves; the same encoder with random weights; SimMIM that paints
 # pixels, and SimMIM that paints normalised patches. **Readings.** Logistic regression on the class
 # token, on the mean of the patches, and on all patches side by side, its decay chosen on the labels
-# to choose by; and the vote of nearest neighbours. Test on 2,000 pictures; 3 seeds of weights, masks
-# and chosen labels.
+# to choose by; and the vote of nearest neighbours. Test on 2,000 pictures; 3 seeds of weights,
+# masks and chosen labels.
 
 # %% tags=["long", "hide-input", "skip"] name="targets"
 table = frozen()
@@ -981,22 +981,26 @@ else:
     def at(name, column, part="test"):
         return 100 * statistics.mean(grid[name][column][part])
 
+    def spread_of(name, column):
+        values = [100 * v for v in grid[name][column]["test"]]
+        return f"{statistics.mean(values):.0f} ± {statistics.stdev(values):.0f}"
+
     lines = []
     for column in grid["untrained"]:
         best = max(masks, key=lambda m: at(m, column, "validation"))
         lines.append(
-            f"| {column} | {best.removesuffix(', pixels')} | {at(best, column):.0f}"
+            f"| {column} | {best.removesuffix(', pixels')} | {spread_of(best, column)}"
             f" | {min(at(m, column) for m in masks):.0f} to"
             f" {max(at(m, column) for m in masks):.0f}"
-            f" | {at('0.6, 4 px, normalised', column):.0f}"
-            f" | {at('untrained', column):.0f} |"
+            f" | {spread_of('0.6, 4 px, normalised', column)}"
+            f" | {spread_of('untrained', column)} |"
         )
     say(
         "| | best mask, by validation | its test accuracy (%) | of all masks |"
         " normalised (0.6, 4 px) | untrained |\n|---|---|---|---|---|---|\n"
         + "\n".join(lines)
-        + "\n\nTargets are pixels, but in the column that says normalised. Means of"
-        " 3 seeds; the spread stands in the record."
+        + "\n\nTargets are pixels, but in the column that says normalised. Mean ±"
+        " standard deviation over 3 seeds; of all masks, the least and the largest mean."
     )
 
 # %% [markdown] tags=["skip"]
@@ -1004,19 +1008,20 @@ else:
 # mask is best is a question to the data: our textures are fine, and its photographs are not.
 #
 # On many machines nothing is new: SimMIM is an ordinary model with an ordinary loss, each rank
-# draws masks of its own from its own generator, and the gradients are averaged as in section 119.1a.
+# draws masks of its own from its own generator, and the gradients are averaged as in section
+# 119.1a.
 # `torch.export` takes the model with a batch of any size; `torch.jit.trace`, which PyTorch has
 # deprecated, does not.
 #
 # ## Predict features, not pixels
 #
-# Why paint pixels at all? A pixel's colour and noise are hard to foresee and seldom wanted. **data2vec**
-# {cite:p}`baevski2022data2vec` hides patches as SimMIM does and asks for what an averaged copy of the
-# network, a *teacher* as in {ref}`120.1b <sec-120-1b>`, makes of the whole picture at the hidden
-# places: the mean of its upper layers. **I-JEPA** {cite:p}`assran2023ijepa` shows the encoder one part
-# of the picture only, as in {ref}`120.2 <sec-120-2>`, and a small predictor says what the teacher's
-# features of other blocks are, given their places. Both need what DINO needs against collapse, a slow
-# teacher without gradients; in exchange the features can be read by a linear probe, where those of
+# Why paint pixels at all? A pixel's colour and noise are hard to foresee and seldom wanted.
+# **data2vec** {cite:p}`baevski2022data2vec` hides patches as SimMIM does and asks for what an averaged copy
+# of the network, a *teacher* as in {ref}`120.1b <sec-120-1b>`, makes of the whole picture at the hidden
+# places: the mean of its upper layers. **I-JEPA** {cite:p}`assran2023ijepa` shows the encoder one
+# part of the picture only, as in {ref}`120.2 <sec-120-2>`, and a small predictor says what the teacher's
+# features of other blocks are, given their places. Both need what DINO needs against collapse, a
+# slow teacher without gradients; in exchange the features can be read by a linear probe, where those of
 # pixel painters want fine-tuning, as I-JEPA's paper reports.
 
 # %% [markdown] tags=["skip"]
@@ -1111,8 +1116,8 @@ claim(
 # - Replace hidden patches before the encoder; a lower loss is no proof that it was done.
 # - Mask tokens at the input make a linear head enough, and every step cost the full $N$ tokens.
 # - L1 regresses to a median; neither L1 nor L2 draws what might be there.
-# - What the target asks for is what is easiest to read. Compare with raw pixels, random features and
-#   supervision with good views, and say how you measured.
+# - What the target asks for is what is easiest to read. Compare with raw pixels, random features
+#   and supervision with good views, and say how you measured.
 #
 # References: each citation above leads to its source; the {doc}`bibliography </book/bibliography>`
 # lists them all.
