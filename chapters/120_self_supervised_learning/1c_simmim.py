@@ -196,8 +196,8 @@ claim(
 # ---
 # name: fig-simmim
 # alt: A picture of nine patches, five of them hidden. Each patch becomes a token; a hidden one
-#   becomes the mask token plus its position. The encoder reads all tokens, one linear layer paints every
-#   patch, and the loss compares the hidden ones with the original.
+#   becomes the mask token plus its position. The encoder reads all tokens, one linear layer paints
+#   every patch, and the loss compares the hidden ones with the original.
 # ---
 # SimMIM. All tokens pass the encoder, those of hidden patches as copies of one mask token.
 # :::
@@ -1016,13 +1016,13 @@ else:
 # ## Predict features, not pixels
 #
 # Why paint pixels at all? A pixel's colour and noise are hard to foresee and seldom wanted.
-# **data2vec** {cite:p}`baevski2022data2vec` hides patches as SimMIM does and asks for what an averaged copy
-# of the network, a *teacher* as in {ref}`120.1b <sec-120-1b>`, makes of the whole picture at the hidden
-# places: the mean of its upper layers. **I-JEPA** {cite:p}`assran2023ijepa` shows the encoder one
-# part of the picture only, as in {ref}`120.2 <sec-120-2>`, and a small predictor says what the teacher's
-# features of other blocks are, given their places. Both need what DINO needs against collapse, a
-# slow teacher without gradients; in exchange the features can be read by a linear probe, where those of
-# pixel painters want fine-tuning, as I-JEPA's paper reports.
+# **data2vec** {cite:p}`baevski2022data2vec` hides patches as SimMIM does and asks for what an
+# averaged copy of the network, a *teacher* as in {ref}`120.1b <sec-120-1b>`, makes of the whole
+# picture at the hidden places: the mean of its upper layers. **I-JEPA** {cite:p}`assran2023ijepa`
+# shows the encoder one part of the picture only, as in {ref}`120.2 <sec-120-2>`, and a small
+# predictor says what the teacher's features of other blocks are, given their places. Both need what
+# DINO needs against collapse, a slow teacher without gradients; in exchange the features can be
+# read by a linear probe, where those of pixel painters want fine-tuning, as I-JEPA's paper reports.
 
 # %% [markdown] tags=["skip"]
 # ## Limits
