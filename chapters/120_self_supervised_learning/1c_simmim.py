@@ -1009,9 +1009,8 @@ else:
 #
 # On many machines nothing is new: SimMIM is an ordinary model with an ordinary loss, each rank
 # draws masks of its own from its own generator, and the gradients are averaged as in section
-# 119.1a.
-# `torch.export` takes the model with a batch of any size; `torch.jit.trace`, which PyTorch has
-# deprecated, does not.
+# 119.1a. `torch.export` takes the model with a batch of any size, and so does `torch.jit.trace`,
+# which PyTorch has deprecated.
 #
 # ## Predict features, not pixels
 #
