@@ -9,7 +9,7 @@
 # good for, and what not.
 #
 # You need: the Vision Transformer as a sequence of patches and positions
-# {cite:p}`dosovitskiy2021vit`, and no GPU. Section 120.1c treats SimMIM, the other way to learn from
+# {cite:p}`dosovitskiy2021vit`, and no GPU. Section 120.1c treats SimMIM, another way to learn from
 # masked pictures; either can be read first.
 
 # %% tags=["definitions", "hide-input", "skip"]
@@ -541,7 +541,7 @@ claim(
 # background of one of four textures (flat, stripes, checks, waves), all turned, placed and coloured
 # at random. **Labels** for 1, 10 or 100 % of 2,000 of them. Whatever is chosen (a decay, a rate) is
 # chosen on as many labels again, of a validation split; the test split of 2,000 is looked at once.
-# Three seeds each. They are the pictures and labels of section 120.1a, so SimCLR's numbers can stand
+# Three seeds each. Pictures and labels are those of section 120.1a, so SimCLR's numbers can stand
 # beside ours.
 #
 # **Frozen.** The encoder stays as it is, and the mean of its patch tokens is read by k-NN and by
@@ -754,7 +754,7 @@ claim(
 # %% [markdown] tags=["skip"]
 # Is pre-training then of no use? On these pictures, of which the labels can be had by the thousand
 # and whose textures a small network learns in 900 steps, it is of little. Its strength is reported
-# where supervision is short of data for a large network: the paper's ViT-L gains several points over
+# where supervision is short of data for a large network: the paper's ViT-L wins several points over
 # training from scratch, with 1,600 epochs {cite:p}`he2022mae`. A thousand steps of a narrow encoder
 # are no test of that. {ref}`120 <sec-120>` repeats the comparison on a GPU.
 
@@ -775,7 +775,7 @@ claim(
 #    losses can be compared).
 # 5. **How many is three quarters?** $\lfloor N (1 - r) \rfloor$ patches stay, and rounding must not
 #    decide: $100 \cdot (1 - 0.9)$ comes out just below 10 in floating point, so that `int` of it,
-#    as `transformers` computes, keeps 9, and of 10 patches none. Ours keeps 10, and 1. For the usual
+#    as `transformers` computes, keeps 9, and of 10 patches none. Ours keeps 10 and 1. For the usual
 #    0.75 both agree.
 # 6. **Initial weights suit the width.** The paper takes Glorot's uniform distribution
 #    {cite:p}`glorot2010understanding`. A fixed standard deviation of 0.02, common in ViT code, is
@@ -974,14 +974,15 @@ if sweep is not None:
 
     def range_of(factor, share="10"):
         values = [read(f"{r:g}", factor, share) for r in tried]
-        return f"{min(values):.0f} to {max(values):.0f} %"
+        low, high = f"{min(values):.0f}", f"{max(values):.0f}"
+        return f"{low} %" if low == high else f"{low} to {high} %"
 
     claim(
         "With 10 % of the labels the texture is read about equally well from 0.25"
         " to 0.75 ({a:.0f}, {b:.0f} and {c:.0f} %), and less well at 0.9 ({d:.0f} %);"
         " the hue gains with the ratio, from {e:.0f} to {f:.0f} %. The shape hardly"
         " moves: {shape}, and {before:.0f} % before the training; with all labels"
-        " {whole} and {before_all:.0f} %, where guessing gives 12.5 %.",
+        " it is {whole}, and {before_all:.0f} % before; guessing gives 12.5 %.",
         max(read(r, "texture") for r in ("0.25", "0.5", "0.75"))
         - min(read(r, "texture") for r in ("0.25", "0.5", "0.75"))
         < 5
@@ -1022,8 +1023,8 @@ if sweep is not None:
 #   epochs on 1.3 million photographs. Our numbers show mechanisms, no state of the art.
 # - The authors' best numbers come from **fine-tuning** the whole encoder; by linear probes MAE does
 #   worse than contrastive methods, as they say themselves {cite:p}`he2022mae`.
-# - Rates and lengths of the pre-training were set once, by hand, for all seeds and targets. A longer
-#   one may change the order of the table; {ref}`120 <sec-120>` compares the methods at equal time on
+# - Rates and lengths of the pre-training were set once, by hand, for all seeds and targets. A
+#   longer one may change the order of the table; {ref}`120 <sec-120>` compares methods at equal time on
 #   a GPU.
 # - The mean squared error paints the mean of all possible continuations. For pictures that look
 #   real, take a generative model.
