@@ -1024,8 +1024,8 @@ if sweep is not None:
 # - The authors' best numbers come from **fine-tuning** the whole encoder; by linear probes MAE does
 #   worse than contrastive methods, as they say themselves {cite:p}`he2022mae`.
 # - Rates and lengths of the pre-training were set once, by hand, for all seeds and targets. A
-#   longer one may change the order of the table; {ref}`120 <sec-120>` compares methods at equal time on
-#   a GPU.
+#   longer one may change the order of the table; {ref}`120 <sec-120>` compares methods at equal
+#   time on a GPU.
 # - The mean squared error paints the mean of all possible continuations. For pictures that look
 #   real, take a generative model.
 # - At work, take `transformers` (ViTMAE) or `timm`'s pre-trained MAE weights; mind that the
