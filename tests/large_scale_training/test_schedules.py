@@ -671,7 +671,11 @@ def ramp(step, slope):
     [
         (lambda k: 1 / (1 + k), lambda k: 0.5 ** (k / 10), "both are called"),
         (lambda k: 1.0 if k < 9 else 0.1, lambda k: 1.0 if k < 900 else 0.1, "at step 11"),
-        (functools.partial(ramp, slope=0.1), functools.partial(ramp, slope=0.2), "schedule ramp(slope=0.1), here ramp(slope=0.2)"),
+        (
+            functools.partial(ramp, slope=0.1),
+            functools.partial(ramp, slope=0.2),
+            "schedule ramp(slope=0.1), here ramp(slope=0.2)",
+        ),
         (functools.partial(ramp, slope=0.1), lambda k: 0.1 * k, "schedule ramp(slope=0.1), here"),
         ([1.0, 0.5, 0.25].__getitem__, [1.0, 0.5, 0.2, 0.1].__getitem__, "at step 2"),
     ],
@@ -1206,3 +1210,63 @@ def test_listing_one_cycle_raises_on_an_optimizer_without_momentum():
 def test_listing_one_cycle_divides_by_zero_when_the_rise_is_one_step():
     with pytest.raises(ZeroDivisionError):
         OneCycleLR(make_optimizer(0.1), 0.1, total_steps=10, pct_start=0.1)
+
+
+# ------------------------------------------------------------- the contest of the recorded cell
+
+
+@pytest.fixture(scope="module")
+def task():
+    from dlcourse.large_scale_training.experiments import rates
+
+    return rates, rates.digits_task()
+
+
+def weights_of(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()]).clone()
+
+
+def test_a_rival_that_branches_ends_as_the_run_that_was_planned(task):
+    """Budgets do not disturb each other: one run for all of them is a run for each."""
+    rates, data = task
+    for name, (_, values, run_rival) in rates.RIVALS.items():
+        own = values[0] if values else 0.0
+        both = run_rival(data, 0.01, own, (0, 1), [30, 60], weights_of)
+        for budget in (30, 60):
+            (alone,) = run_rival(data, 0.01, own, (0, 1), [budget], weights_of).values()
+            # Schedule-Free goes to x and back to y for each measurement: equal but for rounding.
+            assert torch.allclose(both[budget], alone, atol=1e-5), (name, budget)
+    planned = rates.MLPs(rates.SIZES, (0, 1))
+    optimizer = rates.adamw(planned, 0.01)
+    schedule = warmup_stable_decay(optimizer, rates.WARMUP, 60, 0.2)
+    rates.train(planned, optimizer, data.train, steps=60, scheduler=schedule)
+    branched = rates.RIVALS["WSD"][2](data, 0.01, 0.2, (0, 1), [30, 60], weights_of)[60]
+    assert torch.equal(branched, weights_of(planned))
+
+
+def test_the_averaged_rival_is_the_mean_of_the_last_weights(task):
+    rates, data = task
+    path = rates.RIVALS["constant"][2](data, 0.01, 0.0, (3,), range(1, 41), weights_of)
+    averaged = rates.RIVALS["averaged"][2](data, 0.01, 0.2, (3,), [40], weights_of)[40]
+    expected = torch.stack([path[step] for step in range(33, 41)]).mean(0)
+    assert torch.allclose(averaged, expected, atol=1e-6)
+
+
+def test_the_lowest_validation_loss_chooses_and_every_rival_has_as_many_trials(task, monkeypatch):
+    rates, data = task
+    calls = {}
+
+    def rival(name):
+        def run_rival(data, lr, own, seeds, budgets, measure):
+            calls.setdefault(name, []).append((lr, own))
+            return {budget: abs(lr - 0.02 * 100 / budget) + own for budget in budgets}
+
+        return run_rival
+
+    fakes = {n: (what, own, rival(n)) for n, (what, own, _) in rates.RIVALS.items()}
+    monkeypatch.setattr(rates, "RIVALS", fakes)
+    table = rates.tune(data, (0,), [100, 200], [0.01, 0.02, 0.04])
+    assert {len(set(tried)) for tried in calls.values()} == {6}
+    chosen = rates.choose(table)
+    assert chosen["cosine"] == {100: (0.02, 0.0), 200: (0.01, 0.0)}
+    assert chosen["WSD"] == {100: (0.02, 0.2), 200: (0.01, 0.2)}
