@@ -806,7 +806,7 @@ keep(
     one_setting=compete(data, at_400, range(10, 20)),
 )
 
-# %% mystnb={"figure": {"caption": "What tuning found: validation loss (mean of 3 seeds) against the peak rate, for three budgets; each at the better value of its own number.", "name": "fig-tuning"}, "image": {"alt": "Three panels, for 100, 400 and 1,600 steps. Each line is a bowl over the rate. The bowls' lowest points move to smaller rates from the left panel to the right; Schedule-Free's lie at larger rates than the others'."}} tags=["hide-input", "plot"]
+# %% mystnb={"figure": {"caption": "What tuning found: validation loss (mean of 3 seeds) against the peak rate, for three budgets; each at the better value of its own number.", "name": "fig-tuning"}, "image": {"alt": "Three panels, for 100, 400 and 1,600 steps. Each line is a bowl over the rate. The bowls' lowest points move to smaller rates from the left panel to the right; Schedule-Free's lie at rates as large as any other's or larger."}} tags=["hide-input", "plot"]
 contest = recorded("119.3.contest")
 BUDGETS = [100, 200, 400, 800, 1600]
 fig, axes = plt.subplots(1, 3, figsize=(8, 3.2), layout="constrained")
