@@ -18,8 +18,10 @@ from dlcourse.self_supervised_learning import (
     VisionTransformer,
     fine_tune,
     logistic_probe,
+    pretrain,
 )
 from dlcourse.self_supervised_learning.experiments import (
+    benchmark_fine_tuning,
     benchmark_methods,
     benchmark_readings,
     dino_step,
@@ -31,6 +33,14 @@ from dlcourse.self_supervised_learning.experiments import (
 from dlcourse.self_supervised_learning.experiments import masked_autoencoder_runs as runs
 from dlcourse.self_supervised_learning.experiments import masked_autoencoder_speed as speed
 from dlcourse.self_supervised_learning.experiments.benchmark import Benchmark, combined
+from dlcourse.self_supervised_learning.experiments.benchmark_fine_tuning import (
+    ManyReadouts,
+    Readout,
+    choose,
+    fine_tune_all,
+    shuffled,
+)
+from dlcourse.self_supervised_learning.experiments.benchmark_times import print_times
 from dlcourse.self_supervised_learning.experiments.masked_autoencoder_cost import (
     masked_autoencoder_flops,
     training_step,
@@ -234,7 +244,7 @@ def test_the_benchmark_fills_its_table():
                 assert all(len(values) == 2 for values in by_share.values())
                 assert all(0 <= v <= 1 for values in by_share.values() for v in values)
     assert len(benchmark.table) == 7
-    assert set(benchmark.kept()["steps"]) == set(benchmark_methods.METHODS)
+    assert set(benchmark.kept()["steps"]) == {*benchmark_methods.METHODS, "supervised"}
 
 
 def test_methods_of_the_benchmark_train_the_one_encoder():
@@ -258,15 +268,87 @@ def test_a_copy_of_a_compiled_encoder_is_not_compiled():
     assert copy.deepcopy(encoder).blocks[0]._compiled_call_impl is None
 
 
+def painted(*sizes, size=16):
+    return [benchmark_readings.paint(n, size, n, CPU) for n in sizes]
+
+
 def test_fine_tuning_learns_and_each_factor_has_its_own_choice():
-    contest = small_contest(label_batch=64, label_steps=60, rates=(1e-6, 3e-3), patch_size=8)
-    parts = [benchmark_readings.paint(n, 16, n, CPU) for n in (600, 200, 203)]
-    done = benchmark_readings.fine_tuned(
-        lambda: benchmark_methods.make_encoder(contest, 0), "mean", *parts, contest, [60], 0
+    contest = small_contest(
+        label_batch=64, rates=(1e-6, 3e-3), patch_size=8, shares=(1.0,), labelled=600
     )
-    assert done.accuracy["hue"] > 0.35  # guessing: 0.17
-    views, rate, steps = done.chosen["hue"]
-    assert (views, rate, steps) == ("crop", 3e-3, 60)  # jitter blurs the hue; 1e-6 stands still
+    start = benchmark_methods.make_encoder(contest, 0)
+    tried = fine_tune_all(start, "mean", *painted(600, 600, 203), contest, 60, 0)[1.0]
+    assert len(tried) == 4  # two views by two rates
+    best = choose(tried)
+    assert tried[best["hue"]].test["hue"] > 0.35  # guessing: 0.17
+    assert best["hue"] == ("crop", 3e-3, 60)  # jitter blurs the hue; 1e-6 stands still
+
+
+def test_runs_side_by_side_are_the_training_loops_runs():
+    """Each of the batched runs equals ``pretrain`` of one network on the same batches."""
+    contest, rates, steps = small_contest(), (3e-3, 1e-2), 6
+    start = benchmark_methods.make_encoder(contest, 0)
+    pictures = painted(40)[0]
+    labels = pictures.labels["shape"]
+    batches = [torch.randperm(40)[:8] for _ in range(steps)]
+    many = ManyReadouts(Readout(copy.deepcopy(start), "class"), rates, steps)
+    for index in batches:
+        logits = many(pictures.x[index].expand(2, -1, -1, -1, -1))[..., :8]
+        many.update(sum(nn.functional.cross_entropy(run, labels[index]) for run in logits))
+    for i, rate in enumerate(rates):
+        alone, taken = Readout(copy.deepcopy(start), "class"), iter(batches)
+
+        def loss(_, g, alone=alone, taken=taken):
+            index = next(taken)
+            return nn.functional.cross_entropy(alone(pictures.x[index])[:, :8], labels[index])
+
+        pretrain(alone, loss, 40, steps=steps, batch_size=8, lr=rate, max_grad_norm=1.0)
+        with torch.no_grad():
+            expected = alone(pictures.x)
+            found = many.all_alike(pictures.x)[i]
+        assert expected[:, :8].std() > 0.03  # it has moved: the heads began at zero
+        assert torch.allclose(found, expected, atol=2e-4)
+
+
+def test_runs_of_few_labels_see_no_others():
+    """A run with 8 labels does not change when the other pictures do, and one with all does."""
+    contest = small_contest(labelled=80, shares=(0.1, 1.0), rates=(3e-3,), label_views=("crop",))
+    train, validation, test = painted(80, 81, 40)
+    other = benchmark_readings.Pictures(train.x.clone(), dict(train.labels))
+    other.x[8:] = other.x[8:].flip(0)
+    start, found = benchmark_methods.make_encoder(contest, 0), []
+    for pictures in (train, other):
+        many = ManyReadouts(Readout(copy.deepcopy(start), "mean"), [3e-3] * 2, 4)
+        drawn = torch.Generator().manual_seed(0)
+        losses = benchmark_fine_tuning._losses(many, pictures, contest, drawn, 0)
+        for _, loss in zip(range(4), losses, strict=False):
+            many.update(loss)
+        found.append(many.weights.detach())
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-6)
+    assert not torch.allclose(found[0][1], found[1][1], atol=1e-4)
+
+
+def test_runs_compute_in_the_asked_dtype_and_keep_their_weights():
+    network = Readout(benchmark_methods.make_encoder(small_contest(), 0), "mean")
+    many = ManyReadouts(network, (1e-3, 1e-3), 1, torch.bfloat16)
+    logits = many.all_alike(painted(4)[0].x)
+    many.update((logits.float() - 1).square().sum())
+    assert logits.dtype == torch.bfloat16
+    assert many.weights.dtype == many.mean.dtype == torch.float32
+
+
+def test_every_label_is_drawn_equally_often():
+    batches = shuffled(10, 16, torch.Generator().manual_seed(0))
+    drawn = torch.cat([next(batches) for _ in range(5)])  # eight passes
+    assert torch.equal(drawn.bincount(), torch.full((10,), 8))
+    assert not torch.equal(drawn[:10], drawn[10:20])
+
+
+def test_times_of_the_benchmark_are_printed(capsys):
+    print_times(small_contest(), steps=2)
+    printed = capsys.readouterr().out
+    for part in ("painting", "fine-tuning of a seed", "pixels: logistic probe", "MAE"):
+        assert part in printed
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
