@@ -1025,29 +1025,41 @@ total, one = torch.zeros((), dtype=BF16), torch.ones((), dtype=BF16)
 for _ in range(1000):
     total += one
 
+torch.manual_seed(0)
 model = nn.Linear(3, 1)
 before = model.weight.detach().clone()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 amp = MixedPrecision(FP16)
-x = torch.tensor([[1.0, math.nan, 1.0]])  # one bad value in the data
-for _ in range(30):
-    amp.step(model, optimizer, F.mse_loss, x, torch.ones(1, 1))
+bad = torch.tensor([[1.0, math.nan, 1.0]])  # one bad value in the data
+first_error = None
+for call in range(300):
+    try:
+        amp.step(model, optimizer, F.mse_loss, bad, torch.ones(1, 1))
+    except FloatingPointError:
+        first_error = first_error or call + 1
+held = torch.equal(model.weight, before)
+amp.step(model, optimizer, F.mse_loss, torch.ones(1, 3), torch.ones(1, 1))
 claim(
     "In fp16, ε is {eps:g} and the square {square:g}. A thousand ones, added "
     "one by one, are {total:g} in bf16; `sum()` gets {inside:g}. With a NaN "
-    "in the data, {skipped} of 30 steps were skipped, the weights are as they "
-    "were, and the scale is $2^{{{log2:.0f}}}$.",
+    "in the data, 300 of 300 steps were skipped and the weights stayed as they "
+    "were; from call {call} on, with the scale at its least, "
+    "$2^{{{log2:.0f}}}$, each raised an error. A finite batch after them was "
+    "learned from as usual.",
     epsilon == 0
     and square == 0
     and total == 256
     and one.expand(1000).sum() == 1000
-    and amp.skipped_steps == 30
-    and torch.equal(model.weight, before),
+    and amp.skipped_steps == 300
+    and held
+    and not amp.skipped
+    and model.weight.isfinite().all().item()
+    and not torch.equal(model.weight, before),
     eps=epsilon.item(),
     square=square.item(),
     total=total.item(),
     inside=one.expand(1000).sum().item(),
-    skipped=amp.skipped_steps,
+    call=first_error,
     log2=math.log2(amp.scale),
 )
 
