@@ -306,8 +306,9 @@ def test_parts_with_ignored_targets_weigh_what_they_count(dtype, limit):
     torch.testing.assert_close(weights(parts), weights(whole), rtol=1e-3, atol=1e-4)
 
     unaware = MixedPrecision(dtype, limit, micro_batches=4)
-    with pytest.raises(ValueError, match=r"some targets are -100.*count=lambda"):
-        unaware.step(parts, parts_opt, loss_fn, x, y)
+    for either in (loss_fn, nn.functional.cross_entropy):
+        with pytest.raises(ValueError, match=r"some targets are -100.*count=lambda"):
+            unaware.step(parts, parts_opt, either, x, y)
     with pytest.raises(ValueError, match="no target of the batch counts"):
         amp.step(parts, parts_opt, loss_fn, x, torch.full_like(y, -100))
 

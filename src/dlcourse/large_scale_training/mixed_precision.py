@@ -217,7 +217,8 @@ class MixedPrecision:
             )
         parts = list(zip(*(tensor.chunk(self.micro_batches) for tensor in batch), strict=True))
         if self.count is None:
-            ignored = getattr(loss_fn, "ignore_index", None)
+            usual = -100 if loss_fn in (nn.functional.cross_entropy, nn.functional.nll_loss) else None
+            ignored = getattr(loss_fn, "ignore_index", usual)
             if isinstance(ignored, int) and any((t == ignored).any() for t in batch[1:]):
                 raise ValueError(
                     f"some targets are {ignored}, which the loss ignores: micro-batches then "
