@@ -213,7 +213,8 @@ claim(
 # The exponent's bits decide the *range*, the fraction's bits the *precision*: neighbors differ by
 # $2^{e-p}$. Below the smallest exponent the numbers go on at that fixed distance, down to 0: these
 # are the *subnormals*, with fewer and fewer bits. What is at most half of the smallest of them is
-# rounded to 0: in fp16, $2^{-25} \approx 3 \cdot 10^{-8}$ and less. fp16 has 5 bits of exponent and 10 of fraction.
+# rounded to 0: in fp16, $2^{-25} \approx 3 \cdot 10^{-8}$ and less.
+# fp16 has 5 bits of exponent and 10 of fraction.
 # bf16 is fp32 cut in half: the same 8 bits of exponent, and 7 of fraction
 # {cite:p}`kalamkar2019bfloat16`.
 
@@ -381,7 +382,8 @@ claim(
     "below, where precision is going. If the mean were taken over 256 times "
     "as many tokens ($s = 2^{{-8}}$), it would lose {left:.0f} % at least; "
     "but the lost ones are the small ones, and carry {norm:.2f} % of the "
-    "squared norm at most. With $s = 2^{{16}}$ it loses {scaled:.2f} % at most, and bf16 loses none.",
+    "squared norm at most. With $s = 2^{{16}}$ it loses {scaled:.2f} % at most, "
+    "and bf16 loses none.",
     0.5 < min(flushed[net, kind, FP16, 0])
     and below > 0.5
     and min(flushed[net, kind, FP16, -8]) > 40
@@ -781,7 +783,8 @@ show_source(MixedPrecision.__init__)
 # ### The proof, by hand
 #
 # Now the same without `GradScaler` and `clip_grad_norm_`: a loop which multiplies the loss itself,
-# divides the gradients itself, looks for infinities itself, and follows {eq}`eq-scale`. Both run real 16-bit products on the CPU, in tiny networks, over random settings;
+# divides the gradients itself, looks for infinities itself, and follows {eq}`eq-scale`.
+# Both run real 16-bit products on the CPU, in tiny networks, over random settings;
 # now and then a batch is so large that fp16 overflows.
 
 # %% tags=["skip"]
