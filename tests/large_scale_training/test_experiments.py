@@ -8,7 +8,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dlcourse.large_scale_training.experiments.dtypes import losses_in
+from dlcourse.large_scale_training.experiments.dtypes import (
+    gradients_lost,
+    losses_in,
+    step_times,
+)
 from dlcourse.large_scale_training.experiments.techniques import (
     checkpoint_blocks,
     flops_per_token,
@@ -48,6 +52,22 @@ def test_training_on_source_code_learns():
     losses = losses_in(torch.float32, {**SHAPE, "vocabulary": 256}, 8, 30, device="cpu")
     assert losses[0] == pytest.approx(math.log(256), abs=0.1)
     assert losses[-1] < losses[0] - 0.3
+
+
+def test_what_16_bits_lose_grows_with_a_smaller_scale_and_is_less_of_the_norm():
+    found = gradients_lost({**SHAPE, "vocabulary": 256}, 2, 2, device="cpu")
+    entries, norm = found["entries"], found["norm"]
+    assert found["count"] > 1000
+    assert entries["fp16 -8"] > entries["fp16 0"] >= entries["fp16 16"] >= entries["bf16 0"] == 0
+    assert all(0 <= norm[key] <= entries[key] for key in entries)
+
+
+def test_step_times_has_each_round_of_each_way_and_leaves_the_precision_as_it_was():
+    before = torch.get_float32_matmul_precision()
+    found = step_times({**SHAPE, "vocabulary": 256}, 2, repeats=2, device="cpu")
+    assert list(found) == ["fp32", "tf32", "bf16", "fp16"]
+    assert all(len(way["seconds"]) == 2 and way["peak"] is None for way in found.values())
+    assert torch.get_float32_matmul_precision() == before
 
 
 def test_an_unknown_technique_is_refused():
