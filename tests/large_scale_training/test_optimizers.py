@@ -1259,3 +1259,24 @@ def test_memory_order_of_parameter_and_gradient_does_not_matter(optimizer_class)
             ends.append(p.detach().contiguous())
     for end in ends[1:]:
         torch.testing.assert_close(end, ends[0], rtol=0, atol=1e-12)
+
+
+# --- The recorded measurement, small and on a CPU --------------------------------------------
+
+
+def test_the_measurement_of_step_times_runs_on_a_cpu():
+    from dlcourse.large_scale_training.experiments.step_time import (
+        disagreement,
+        measure_optimizers,
+        transformer_shapes,
+    )
+
+    assert len(transformer_shapes()) == 146
+    names = ("AdamW foreach", "AdamW fused", "Lion loop", "Lion foreach", "Schedule-Free foreach")
+    result = measure_optimizers([(8, 8), (8,)], "cpu", names=names, repeats=2, copied=2**10)
+    assert result["parameters"] == 72 and result["tensors"] == 2
+    assert result["bytes"]["Lion loop"] == 20 * 72
+    assert all(len(result["alone"][name]) == 2 for name in names)
+    for form in ("loop", "foreach"):
+        for dtype in (torch.float32, torch.bfloat16):
+            assert disagreement(form, "cpu", dtype) < 1e-3

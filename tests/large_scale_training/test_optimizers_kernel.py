@@ -76,7 +76,7 @@ def _binary(name):
     return operation
 
 
-for _name in "add radd sub rsub mul rmul lt gt".split():
+for _name in "add radd sub rsub mul rmul floordiv lt gt".split():
     setattr(Value, f"__{_name}__", _binary(f"__{_name}__"))
 
 
@@ -210,6 +210,7 @@ RAGGED = [(), (3,), (0,), (8,), (16,), (2, 8), (17,), (5, 7)]
 @pytest.fixture
 def kernel(monkeypatch):
     """``_lion_triton`` on a CPU, with blocks of 8 elements, run by a stand-in for Triton."""
+    importlib.import_module("torch._dynamo")  # it looks for Triton: before the stand-in is there
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     for name, module in modules().items():
         monkeypatch.setitem(sys.modules, name, module)
@@ -229,7 +230,7 @@ def kernel(monkeypatch):
 @pytest.mark.parametrize("seed", range(3))
 def test_the_kernel_is_the_reference_for_every_tensor_and_touches_nothing_else(kernel, seed, dtype):
     params = parameters(seed, RAGGED, dtype)
-    expected = [p.detach().float() for p in params]
+    expected = [p.detach().float().clone() for p in params]
     momenta = [torch.zeros_like(p) for p in expected]
     settings = {"lr": 0.03, "beta1": 0.9, "beta2": 0.97, "weight_decay": 0.3}
     optimizer = Lion(
@@ -239,8 +240,9 @@ def test_the_kernel_is_the_reference_for_every_tensor_and_touches_nothing_else(k
         grads = gradients(10 * seed + step, params, missing=0.2)
         set_gradients(params, grads)
         allowed = [t for p in params for t in (p, p.grad) if t is not None]
-        optimizer_states = [s["exp_avg"] for s in optimizer.state.values()]
-        with memory(allowed + optimizer_states, anything_new=step == 0):
+        allowed += [s["exp_avg"] for s in optimizer.state.values()]
+        new_states = any(g is not None and p not in optimizer.state for p, g in zip(params, grads))
+        with memory(allowed, anything_new=new_states):
             optimizer.step()
         for i, g in enumerate(grads):
             if g is not None:
@@ -248,7 +250,7 @@ def test_the_kernel_is_the_reference_for_every_tensor_and_touches_nothing_else(k
                     expected[i], g.float(), momenta[i], **settings
                 )
                 expected[i] = new.to(dtype).float()
-        assert all(torch.equal(p.float(), e) for p, e in zip(params, expected))
+        assert largest_difference([p.detach().float() for p in params], expected) < 1e-6
 
 
 def test_the_kernel_knows_no_sign_of_zero_and_none_of_nan(kernel):
@@ -274,7 +276,8 @@ def test_what_the_kernel_can_not_take_goes_the_usual_way(kernel):
         optimizer = Lion(params, lr=0.1, weight_decay=0.1, implementation=implementation)
         for step in range(5):
             set_gradients(params, gradients(step, params))
-            params[2].grad = params[2].grad.t().contiguous().t()
+            for p in params[2:4]:  # of the first its parameter lies otherwise, of the second not
+                p.grad = p.grad.t().contiguous().t()
             optimizer.step()
         ends.append(params)
     assert largest_difference(*ends) < 1e-6
