@@ -158,6 +158,8 @@ def test_what_a_chapter_imports_is_of_the_core_or_of_its_extra(folder):
     for file in files:
         for module in imported_by(file) - set(sys.stdlib_module_names) - {"dlcourse", "IPython"}:
             distributions = {canonicalize_name(owner) for owner in owners.get(module, [module])}
+            if module == "triton" and file.name.endswith("_triton.py"):
+                continue  # torch brings it where there is a GPU; imported at the first use only
             assert distributions & brought or file.name == "peers.py", f"{file}: {module}"
 
 
