@@ -64,7 +64,7 @@ class Contest:
     batch_size: int = 512  # pictures a step of pre-training; SimCLR and DINO draw several views
     lr: float = 1e-3
     prototypes: int = 1024  # of DINO and iBOT
-    seconds: float = 60.0  # of pre-training; and of the long supervised trainings together
+    seconds: float = 90.0  # of pre-training; and of the long supervised trainings together
 
     # Fine-tuning: every combination is tried, for every start.
     label_batch: int = 256
