@@ -1,7 +1,7 @@
 """What a second GPU brings: speed, hidden messages, the cost of a message.
 
-Chapter: ``119_large_scale_training/1a_distributed`` (its recorded cells for two GPUs). Each function
-runs on every rank, such as ``launch(measure_scaling, 2, shape, larger)``; with gloo on CPUs it does
+Chapter: ``119_large_scale_training/1a_distributed`` (its recorded cells for two GPUs). Each
+function runs on every rank, such as ``launch(measure_scaling, 2, shape, larger)``; with gloo on CPUs it does
 the same with less to see.
 """
 
@@ -32,7 +32,13 @@ from dlcourse.large_scale_training.transformer import Transformer, language_loss
 from dlcourse.measure import interleaved, matmul_peak
 
 __all__ = [
-    "Job", "measure_messages", "measure_scaling", "need_gpus", "overlap", "spread",
+    "Job",
+    "Speed",
+    "measure_messages",
+    "measure_scaling",
+    "need_gpus",
+    "overlap",
+    "spread",
     "total_length",
 ]
 
