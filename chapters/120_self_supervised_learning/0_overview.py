@@ -54,6 +54,7 @@ from dlcourse.datasets import HUES, SHAPES, TEXTURES, shapes
 from dlcourse.notebook import claim, keep, recorded, say, show_source
 from dlcourse.notebook.records import RecordError
 from dlcourse.self_supervised_learning.experiments.benchmark import (
+    PARTS,
     Benchmark,
     combined,
 )
@@ -143,30 +144,42 @@ claim(
 # them. A method whose loss has only begun to fall in these seconds is not a worse method. The four
 # are told apart *under these conditions*.
 
-# %% tags=["gpu", "hide-input"] name="benchmark-1"
+# %% tags=["gpu", "hide-input"] name="benchmark-simclr"
 benchmark = Benchmark(Contest(torch.device("cuda")))
 benchmark.method("SimCLR")
+keep(**benchmark.kept())
+
+# %% tags=["gpu", "hide-input"] name="benchmark-dino"
+benchmark = Benchmark(Contest(torch.device("cuda")))
 benchmark.method("DINO + iBOT")
 keep(**benchmark.kept())
 
-# %% tags=["gpu", "hide-input"] name="benchmark-2"
+# %% tags=["gpu", "hide-input"] name="benchmark-simmim"
 benchmark = Benchmark(Contest(torch.device("cuda")))
 benchmark.method("SimMIM")
+keep(**benchmark.kept())
+
+# %% tags=["gpu", "hide-input"] name="benchmark-mae"
+benchmark = Benchmark(Contest(torch.device("cuda")))
 benchmark.method("MAE")
 keep(**benchmark.kept())
 
-# %% tags=["gpu", "hide-input"] name="benchmark-3"
+# %% tags=["gpu", "hide-input"] name="benchmark-supervised"
+benchmark = Benchmark(Contest(torch.device("cuda")))
+benchmark.supervised()
+keep(**benchmark.kept())
+
+# %% tags=["gpu", "hide-input"] name="benchmark-baselines"
 benchmark = Benchmark(Contest(torch.device("cuda")))
 benchmark.random()
 benchmark.pixels()
-benchmark.supervised()
 keep(**benchmark.kept())
 
 # %% tags=["hide-input"]
 def all_methods():
-    """What the three recorded cells kept, as one; None before they are recorded."""
+    """What the recorded cells kept, as one; None before all are recorded."""
     try:
-        return combined([recorded(f"120.0.benchmark-{i}") for i in (1, 2, 3)])
+        return combined([recorded(f"120.0.benchmark-{part}") for part in PARTS])
     except RecordError:
         say("*This benchmark has not been recorded yet.*")
         return None

@@ -112,7 +112,7 @@ def show_pictures(rows, titles):
     return fig
 
 
-# %% mystnb={"figure": {"caption": "Six pictures, of which a quarter, half, three quarters and nine tenths of the patches are hidden. At which row would you stop naming the colour of the shape? At which one the pattern behind it, or the shape itself?", "name": "fig-mae-question"}, "image": {"alt": "Five rows of six small pictures of coloured shapes on patterned backgrounds; from row to row more of their patches are grey. With three quarters hidden, colours and patterns can mostly still be told."}} tags=["hide-input", "plot"]
+# %% card=true mystnb={"figure": {"caption": "Six pictures, of which a quarter, half, three quarters and nine tenths of the patches are hidden. At which row would you stop naming the colour of the shape? At which one the pattern behind it, or the shape itself?", "name": "fig-mae-question"}, "image": {"alt": "Five rows of six small pictures of coloured shapes on patterned backgrounds; from row to row more of their patches are grey. With three quarters hidden, colours and patterns can mostly still be told."}} tags=["hide-input", "plot"]
 generator = torch.Generator().manual_seed(4)
 rows, titles = [pictures], ["all"]
 for ratio in (0.25, 0.5, 0.75, 0.9):

@@ -18,17 +18,29 @@ from dlcourse.self_supervised_learning import (
     VisionTransformer,
     fine_tune,
     logistic_probe,
+    pretrain,
 )
 from dlcourse.self_supervised_learning.experiments import (
+    benchmark_fine_tuning,
     benchmark_methods,
     benchmark_readings,
     dino_step,
     simclr_runs,
+    simmim_grid,
+    simmim_runs,
     small_dinov2,
 )
 from dlcourse.self_supervised_learning.experiments import masked_autoencoder_runs as runs
 from dlcourse.self_supervised_learning.experiments import masked_autoencoder_speed as speed
 from dlcourse.self_supervised_learning.experiments.benchmark import Benchmark, combined
+from dlcourse.self_supervised_learning.experiments.benchmark_fine_tuning import (
+    ManyReadouts,
+    Readout,
+    choose,
+    fine_tune_all,
+    shuffled,
+)
+from dlcourse.self_supervised_learning.experiments.benchmark_times import print_times
 from dlcourse.self_supervised_learning.experiments.masked_autoencoder_cost import (
     masked_autoencoder_flops,
     training_step,
@@ -232,7 +244,7 @@ def test_the_benchmark_fills_its_table():
                 assert all(len(values) == 2 for values in by_share.values())
                 assert all(0 <= v <= 1 for values in by_share.values() for v in values)
     assert len(benchmark.table) == 7
-    assert set(benchmark.kept()["steps"]) == set(benchmark_methods.METHODS)
+    assert set(benchmark.kept()["steps"]) == {*benchmark_methods.METHODS, "supervised"}
 
 
 def test_methods_of_the_benchmark_train_the_one_encoder():
@@ -256,15 +268,87 @@ def test_a_copy_of_a_compiled_encoder_is_not_compiled():
     assert copy.deepcopy(encoder).blocks[0]._compiled_call_impl is None
 
 
+def painted(*sizes, size=16):
+    return [benchmark_readings.paint(n, size, n, CPU) for n in sizes]
+
+
 def test_fine_tuning_learns_and_each_factor_has_its_own_choice():
-    contest = small_contest(label_batch=64, label_steps=60, rates=(1e-6, 3e-3), patch_size=8)
-    parts = [benchmark_readings.paint(n, 16, n, CPU) for n in (600, 200, 203)]
-    done = benchmark_readings.fine_tuned(
-        lambda: benchmark_methods.make_encoder(contest, 0), "mean", *parts, contest, [60], 0
+    contest = small_contest(
+        label_batch=64, rates=(1e-6, 3e-3), patch_size=8, shares=(1.0,), labelled=600
     )
-    assert done.accuracy["hue"] > 0.35  # guessing: 0.17
-    views, rate, steps = done.chosen["hue"]
-    assert (views, rate, steps) == ("crop", 3e-3, 60)  # jitter blurs the hue; 1e-6 stands still
+    start = benchmark_methods.make_encoder(contest, 0)
+    tried = fine_tune_all(start, "mean", *painted(600, 600, 203), contest, 60, 0)[1.0]
+    assert len(tried) == 4  # two views by two rates
+    best = choose(tried)
+    assert tried[best["hue"]].test["hue"] > 0.35  # guessing: 0.17
+    assert best["hue"] == ("crop", 3e-3, 60)  # jitter blurs the hue; 1e-6 stands still
+
+
+def test_runs_side_by_side_are_the_training_loops_runs():
+    """Each of the batched runs equals ``pretrain`` of one network on the same batches."""
+    contest, rates, steps = small_contest(), (3e-3, 1e-2), 6
+    start = benchmark_methods.make_encoder(contest, 0)
+    pictures = painted(40)[0]
+    labels = pictures.labels["shape"]
+    batches = [torch.randperm(40)[:8] for _ in range(steps)]
+    many = ManyReadouts(Readout(copy.deepcopy(start), "class"), rates, steps)
+    for index in batches:
+        logits = many(pictures.x[index].expand(2, -1, -1, -1, -1))[..., :8]
+        many.update(sum(nn.functional.cross_entropy(run, labels[index]) for run in logits))
+    for i, rate in enumerate(rates):
+        alone, taken = Readout(copy.deepcopy(start), "class"), iter(batches)
+
+        def loss(_, g, alone=alone, taken=taken):
+            index = next(taken)
+            return nn.functional.cross_entropy(alone(pictures.x[index])[:, :8], labels[index])
+
+        pretrain(alone, loss, 40, steps=steps, batch_size=8, lr=rate, max_grad_norm=1.0)
+        with torch.no_grad():
+            expected = alone(pictures.x)
+            found = many.all_alike(pictures.x)[i]
+        assert expected[:, :8].std() > 0.03  # it has moved: the heads began at zero
+        assert torch.allclose(found, expected, atol=2e-4)
+
+
+def test_runs_of_few_labels_see_no_others():
+    """A run with 8 labels does not change when the other pictures do, and one with all does."""
+    contest = small_contest(labelled=80, shares=(0.1, 1.0), rates=(3e-3,), label_views=("crop",))
+    train, validation, test = painted(80, 81, 40)
+    other = benchmark_readings.Pictures(train.x.clone(), dict(train.labels))
+    other.x[8:] = other.x[8:].flip(0)
+    start, found = benchmark_methods.make_encoder(contest, 0), []
+    for pictures in (train, other):
+        many = ManyReadouts(Readout(copy.deepcopy(start), "mean"), [3e-3] * 2, 4)
+        drawn = torch.Generator().manual_seed(0)
+        losses = benchmark_fine_tuning._losses(many, pictures, contest, drawn, 0)
+        for _, loss in zip(range(4), losses, strict=False):
+            many.update(loss)
+        found.append(many.weights.detach())
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-6)
+    assert not torch.allclose(found[0][1], found[1][1], atol=1e-4)
+
+
+def test_runs_compute_in_the_asked_dtype_and_keep_their_weights():
+    network = Readout(benchmark_methods.make_encoder(small_contest(), 0), "mean")
+    many = ManyReadouts(network, (1e-3, 1e-3), 1, torch.bfloat16)
+    logits = many.all_alike(painted(4)[0].x)
+    many.update((logits.float() - 1).square().sum())
+    assert logits.dtype == torch.bfloat16
+    assert many.weights.dtype == many.mean.dtype == torch.float32
+
+
+def test_every_label_is_drawn_equally_often():
+    batches = shuffled(10, 16, torch.Generator().manual_seed(0))
+    drawn = torch.cat([next(batches) for _ in range(5)])  # eight passes
+    assert torch.equal(drawn.bincount(), torch.full((10,), 8))
+    assert not torch.equal(drawn[:10], drawn[10:20])
+
+
+def test_times_of_the_benchmark_are_printed(capsys):
+    print_times(small_contest(), steps=2)
+    printed = capsys.readouterr().out
+    for part in ("painting", "fine-tuning of a seed", "pixels: logistic probe", "MAE"):
+        assert part in printed
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
@@ -544,3 +628,74 @@ def test_compiled_blocks_are_all_blocks_of_both_models_and_compute_the_same():
 )
 def test_kernels_are_told_by_their_names(kernel, kind):
     assert speed.kind_of_kernel(kernel) == kind
+
+
+# --- SimMIM ----------------------------------------------------------------------------------
+
+
+def test_what_simmim_learned_is_read_from_every_contestant_and_reading():
+    table = simmim_runs.frozen(
+        n=64, labelled=60, tested=40, steps=2, shares=(0.5, 1.0), seeds=(0, 1)
+    )
+    readings = {"class token", "mean of patches", "all patches", "k-NN"}
+    assert {name: set(by) for name, by in table.items()} == {
+        "pixels": {"all patches", "k-NN"},
+        "random encoder": readings,
+        "SimMIM, pixels": readings,
+        "SimMIM, normalised": readings,
+    }
+    for by_reading in table.values():
+        for by_factor in by_reading.values():
+            assert set(by_factor) == set(simmim_runs.FACTORS)
+            for by_share in by_factor.values():
+                assert list(by_share) == ["50", "100"]
+                assert all(0 <= v <= 1 and len(vs) == 2 for vs in by_share.values() for v in vs)
+
+
+def test_simmim_and_random_weights_are_trained_with_one_budget():
+    table, rates = simmim_runs.fine_tuned(
+        n=64, labelled=40, tested=30, steps=2, shares=(1.0,), seeds=(0,), rates=(1e-3, 2e-3),
+        label_steps=3,
+    )  # fmt: skip
+    assert set(table) == set(rates) == {"random weights", "SimMIM"}
+    assert all(by["100"][0] in (1e-3, 2e-3) for by in rates.values())
+
+
+GRID = simmim_grid.GridSizes(
+    size=16, width=16, depth=1, heads=2, unlabelled=40, labelled=200, tested=50, batch=8, steps=3,
+    label_steps=3,
+)  # fmt: skip
+
+
+def test_the_grid_of_masks_fills_its_table_and_paints_hidden_pixels_only():
+    kinds = (simmim_grid.Kind(0.5, 4, False), simmim_grid.Kind(0.5, 8, True))
+    table, painted = simmim_grid.ratio_and_block(CPU, GRID, kinds=kinds, seeds=(0, 1))
+    assert list(table) == ["0.5, 4 px, pixels", "0.5, 8 px, normalised", "untrained"]
+    for columns in table.values():
+        assert list(columns) == [
+            "probe shape", "probe hue", "probe texture", "trained on 1 %", "trained on 10 %"
+        ]  # fmt: skip
+        assert all(len(v) == 2 for by in columns.values() for v in by.values())
+    assert set(painted.rows) == {"0.5, 4 px, pixels"}
+    masked, restored = painted.rows["0.5, 4 px, pixels"]
+    hidden = (masked == 0.75).all(1, keepdim=True)
+    assert hidden.double().mean() == pytest.approx(0.5, abs=0.02)
+    seen = (~hidden).expand_as(restored)
+    assert torch.equal(restored[seen], painted.pictures[seen])
+
+
+def test_stacked_models_give_the_outputs_and_gradients_of_each_alone():
+    painters = [simmim_grid._Painter(GRID, seed) for seed in (0, 1)]
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(3, 3, 16, 16, generator=generator)
+    masks = (torch.rand(2, 3, 16, generator=generator) < 0.5).float()
+    weights, run = simmim_grid._stack(painters)
+    together = run(images, masks, shared=(True, False))
+    together.square().sum().backward()
+    for i, painter in enumerate(painters):
+        alone = painter(images, masks[i])
+        assert torch.allclose(together[i], alone, atol=1e-5)
+        alone.square().sum().backward()
+        for name, parameter in painter.named_parameters():
+            if parameter.grad is not None:
+                assert torch.allclose(weights[name].grad[i], parameter.grad, atol=1e-4), name

@@ -25,6 +25,7 @@ from dlcourse.self_supervised_learning.experiments.masked_autoencoder_cost impor
 )
 from dlcourse.self_supervised_learning.masked_autoencoders.masking import visible_count
 from dlcourse.self_supervised_learning.masked_autoencoders.model import MaskedAutoencoder
+from dlcourse.self_supervised_learning.peers import transformers_autoencoder
 from dlcourse.self_supervised_learning.vision_transformer import VisionTransformer
 
 __all__ = [
@@ -84,25 +85,11 @@ class SpeedSizes:
 
     def theirs(self) -> nn.Module:
         """The same model of transformers'."""
-        from transformers import ViTMAEConfig, ViTMAEForPreTraining
-
-        config = ViTMAEConfig(
-            image_size=self.image,
-            patch_size=self.patch,
-            hidden_size=self.width,
-            num_hidden_layers=self.depth,
-            num_attention_heads=self.heads,
-            intermediate_size=4 * self.width,
-            decoder_hidden_size=self.decoder_width,
-            decoder_num_hidden_layers=self.decoder_depth,
-            decoder_num_attention_heads=self.decoder_heads,
-            decoder_intermediate_size=4 * self.decoder_width,
-            mask_ratio=self.ratio,
-            norm_pix_loss=True,
-            layer_norm_eps=1e-6,
-            attn_implementation="sdpa",
-        )
-        return ViTMAEForPreTraining(config)
+        return transformers_autoencoder(
+            self.image, self.patch, embed_dim=self.width, depth=self.depth, num_heads=self.heads,
+            decoder_dim=self.decoder_width, decoder_depth=self.decoder_depth,
+            decoder_heads=self.decoder_heads, mask_ratio=self.ratio,
+        )  # fmt: skip
 
 
 def compile_blocks(model: nn.Module) -> None:
