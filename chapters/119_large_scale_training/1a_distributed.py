@@ -94,7 +94,7 @@ ax.minorticks_off()
 ax.legend(fontsize=9, bbox_to_anchor=(1, 1), loc="upper left")
 plt.show()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 fits = {
     stage: [n for n in gpus if zero_memory(7e9, n, stage).total < 80e9]
     for stage in range(4)
