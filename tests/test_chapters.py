@@ -40,3 +40,25 @@ def test_a_section_has_something_to_move_and_a_run_to_compare(source):
     tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
     assert "explore(" in code(source)
     assert "nbval-check-output" in tags, "mark a cell whose output is the same in every run"
+
+
+LISTS = sorted((ROOT / "chapters").glob("*/*.yml"))
+
+
+class StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice: YAML takes the last one, and an entry is lost."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        assert len(set(keys)) == len(keys), f"a key twice, {node.start_mark}: {keys}"
+        return super().construct_mapping(node, deep)
+
+
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: f"{path.parent.name[:3]}-{path.stem}")
+def test_no_entry_of_a_list_hides_another(path):
+    assert yaml.load(path.read_text(encoding="utf8"), StrictLoader)  # noqa: S506
+
+
+def test_a_list_whose_entries_ran_together_is_refused():
+    with pytest.raises(AssertionError, match="a key twice"):
+        yaml.load("- page: a\n  right: b\n  page: c\n  right: d\n", StrictLoader)  # noqa: S506

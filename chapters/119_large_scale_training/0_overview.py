@@ -25,8 +25,8 @@
 #   `torchrun`, and prove that it computes what one process computes.
 # - Say before you rent it how much memory each GPU needs, how long a step
 #   takes, and which part of the machine's peak that is.
-# - Save and resume a run so that neither a crash nor a change of the number of
-#   GPUs changes a single bit of what should not change.
+# - Save and resume a run so that a crash changes not a single bit of it, and
+#   another number of GPUs no more than the rounding.
 # - Train in 16 bits, and know which of fp16 and bf16 needs which care.
 # - Choose, tune and test an optimizer and a schedule without fooling yourself.
 #

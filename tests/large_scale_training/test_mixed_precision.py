@@ -470,3 +470,15 @@ def test_listing_mixed_precision_does_not_say_that_a_step_was_skipped():
     amp = MixedPrecision(torch.float16)
     amp.step(model, opt, mse, torch.randn(4, 3), torch.randn(4, 3))
     assert amp.skipped
+
+
+def test_class_weights_in_micro_batches_need_the_weights_counted():
+    torch.manual_seed(0)
+    model, x = nn.Linear(3, 5), torch.randn(8, 3)
+    weight = torch.tensor([1.0, 10.0, 10.0, 10.0, 10.0])
+    y = torch.tensor([0, 0, 0, 0, 1, 2, 3, 4])
+    loss = nn.CrossEntropyLoss(weight=weight)
+    frozen = torch.optim.SGD(model.parameters(), lr=0.0)
+    amp = MixedPrecision(torch.float32, micro_batches=2, count=lambda y: weight[y].sum())
+    whole = loss(model(x), y).item()
+    assert amp.step(model, frozen, loss, x, y) == pytest.approx(whole, rel=1e-5)
