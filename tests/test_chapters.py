@@ -1,11 +1,13 @@
 """Facts about every chapter: its learner's notebook is in step, its numbers are bound."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from dlcourse.build.learner import pair_in_step
+from dlcourse.build.site.errata import read_entries
 from dlcourse.build.sources import read_source
 
 ROOT = Path(__file__).parents[1]
@@ -40,3 +42,17 @@ def test_a_section_has_something_to_move_and_a_run_to_compare(source):
     tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
     assert "explore(" in code(source)
     assert "nbval-check-output" in tags, "mark a cell whose output is the same in every run"
+
+
+@pytest.mark.parametrize(
+    "ledger", sorted(ROOT.glob("chapters/*/*.yml")), ids=lambda p: f"{p.parent.name[:3]}-{p.stem}"
+)
+def test_no_entry_of_a_ledger_has_swallowed_another(ledger):
+    text = ledger.read_text(encoding="utf8")
+    entries = read_entries(text)  # refuses an entry with a repeated field
+    assert len(entries) == len(re.findall(r"^[- ] page: ", text, re.MULTILINE))
+
+
+def test_an_entry_without_its_first_line_is_refused():
+    with pytest.raises(yaml.YAMLError, match="'page' is repeated"):
+        read_entries("- {page: 1_toy, right: a}\n- page: 1_toy\n  right: b\n  page: 2_toy\n")
