@@ -192,7 +192,7 @@ interrupted, planned, free = (
 )
 claim(
     "Stopped at step 200, the run planned for 800 steps has a loss of {a:.2f}; planned for 200 it "
-    "would have had {b:.2f}. Schedule-Free, which never knew, has {c:.2f}. By step 800 the schedule "
+    "would have had {b:.2f}. Schedule-Free, without a plan, has {c:.2f}. By step 800 the schedule "
     "has caught up: {end:.2f} against {free_end:.2f}.",
     free.mean() < planned.mean() < interrupted.mean()
     and (no_plan.mean(1) < planned_for_800.mean(1))[: at.index(600)].all()
@@ -205,9 +205,8 @@ claim(
 )
 
 # %% [markdown] tags=["skip"]
-# The schedule is a promise about the future. Hold on to that figure: one rate for all is not a fair
-# contest, and we come back to it with tuned rates, more seeds and a test set. First the other
-# saving: memory.
+# One rate for all is not a fair contest: we come back to this figure with tuned rates, more seeds and
+# a test set. First the other saving: memory.
 
 # %% tags=["skip"]
 model = MLPs(SIZES, seeds=(0,))
@@ -271,8 +270,9 @@ claim(
 # because each coordinate can be chosen for itself, and each does best at its limit. So sign descent
 # is steepest descent, in another geometry {cite:p}`bernstein2018signsgd`. Every coordinate moves by
 # the same distance $\eta$, however flat or steep the loss is along it; that is also, roughly, what
-# Adam does when it divides the gradient by its own size {cite:p}`kunstner2023noise`. And it is why
-# no second moment has to be stored.
+# Adam does when it divides the gradient by its own size {cite:p}`kunstner2023noise`, as long as the
+# gradient keeps its sign (section {doc}`119.3 <3_schedules>` measures how noise shortens Adam's steps).
+# And it is why no second moment has to be stored.
 
 # %% mystnb={"figure": {"caption": "The best step for one gradient (black), if the step may be as long as the circle or as large as the square. The sign goes to a corner.", "name": "fig-geometry"}, "image": {"alt": "A circle and a square around the origin. The steepest step in the circle points against the gradient; the steepest step in the square ends in its lower left corner."}} tags=["hide-input", "plot"]
 g = np.array([1.0, 0.35])
@@ -837,7 +837,8 @@ claim(
 #    $1 - \beta_2^t$, with $t$ the number of *steps*.
 # 7. **32 bits for state, and for weights.** A bfloat16 number has 8 bits of precision, so an average
 #    in bfloat16 stops growing where its increment is half of a unit in the last place. Both
-#    optimizers keep their state in float32. The weights themselves need it too: see below.
+#    optimizers keep their state in float32. (Lion needs that less, since only a sign is taken of its
+#    momentum: its authors kept it in bfloat16.) The weights themselves need it too: see below.
 # 8. **Schedule-Free likes larger rates and a warm-up**: the authors start from 1–10 times AdamW's rate,
 #    and from $\beta_1$ 0.9, or 0.95–0.98 for very long runs (documentation of `schedulefree`).
 #
@@ -1486,8 +1487,7 @@ claim(
 # - A tuned rate belongs to one width of the network. μP scales starts and rates so that it carries
 #   over to wider ones {cite:p}`yang2021tuning`.
 # - Schedule-Free must be tuned as well, and with BatchNorm it costs an extra pass.
-# - 8-bit states, factored second moments (Adafactor) and a momentum in bfloat16, which Lion's authors
-#   used, save memory too. They did not take part.
+# - 8-bit states and factored second moments (Adafactor) save memory too. They did not take part.
 # - At work, use `lion-pytorch` and `schedulefree` (by the authors), or your framework's own. Use
 #   ours to understand, and as a reference to test against.
 

@@ -80,7 +80,7 @@ def parameter():
 # %% [markdown] tags=["slide"]
 # ## A question
 #
-# A network is trained at a constant rate. After some hundred steps it hardly gets better. Now take
+# A network is trained at a constant rate. After some hundred steps it gets better only slowly. Now take
 # *smaller and smaller* steps, eighty of them, and stop. What can so little movement bring?
 
 # %% tags=["skip"]
