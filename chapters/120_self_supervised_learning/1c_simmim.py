@@ -942,7 +942,7 @@ claim(
 # %% [markdown] tags=["slide"]
 # ## At scale: ratio and block
 #
-# The same pictures at 32 × 32 pixels, an encoder of 799,872 weights, 1,500 steps: the grid of ratio
+# The same pictures at 32 × 32 pixels, an encoder of 799,872 weights, 1,000 steps: the grid of ratio
 # and block size. Ten ways to hide, three seeds each, are trained *as one*: their weights are
 # stacked, and `torch.func.vmap` turns each layer into one batched operation. Probes are logistic,
 # with 400 labels and as many again to choose by. "Trained on" means encoder and head on labels of
@@ -1027,7 +1027,7 @@ else:
 # ## Limits
 #
 # - One kind of picture, made by a program; encoders of 40,464 weights and 350 steps on the
-#   CPU, of 799,872 weights and 1,500 steps on the GPU. The authors train for hundreds of epochs on
+#   CPU, of 799,872 weights and 1,000 steps on the GPU. The authors train for hundreds of epochs on
 #   ImageNet; what carries over is the method of comparing.
 # - A comparison with chance alone would have flattered SimMIM. Raw pixels, random features and
 #   supervision with good views are the baselines: the first reads the shape best here, the last

@@ -71,8 +71,8 @@ class GridSizes:
     labelled: int = 4000  # and as many again to choose by
     tested: int = 2000
     batch: int = 64
-    steps: int = 1500
-    label_steps: int = 400
+    steps: int = 1000
+    label_steps: int = 300
     rates: tuple[float, ...] = (5e-4, 2e-3)  # of training on labels
     shares: tuple[float, ...] = (0.01, 0.1)  # of labels to train on
 
