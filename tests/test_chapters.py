@@ -1,11 +1,13 @@
 """Facts about every chapter: its learner's notebook is in step, its numbers are bound."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from dlcourse.build.learner import pair_in_step
+from dlcourse.build.site.errata import read_entries
 from dlcourse.build.sources import read_source
 
 ROOT = Path(__file__).parents[1]
@@ -42,23 +44,15 @@ def test_a_section_has_something_to_move_and_a_run_to_compare(source):
     assert "nbval-check-output" in tags, "mark a cell whose output is the same in every run"
 
 
-LISTS = sorted((ROOT / "chapters").glob("*/*.yml"))
+@pytest.mark.parametrize(
+    "ledger", sorted(ROOT.glob("chapters/*/*.yml")), ids=lambda p: f"{p.parent.name[:3]}-{p.stem}"
+)
+def test_no_entry_of_a_ledger_has_swallowed_another(ledger):
+    text = ledger.read_text(encoding="utf8")
+    entries = read_entries(text)  # refuses an entry with a repeated field
+    assert len(entries) == len(re.findall(r"^[- ] page: ", text, re.MULTILINE))
 
 
-class StrictLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice: YAML takes the last one, and an entry is lost."""
-
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        assert len(set(keys)) == len(keys), f"a key twice, {node.start_mark}: {keys}"
-        return super().construct_mapping(node, deep)
-
-
-@pytest.mark.parametrize("path", LISTS, ids=lambda path: f"{path.parent.name[:3]}-{path.stem}")
-def test_no_entry_of_a_list_hides_another(path):
-    assert yaml.load(path.read_text(encoding="utf8"), StrictLoader)  # noqa: S506
-
-
-def test_a_list_whose_entries_ran_together_is_refused():
-    with pytest.raises(AssertionError, match="a key twice"):
-        yaml.load("- page: a\n  right: b\n  page: c\n  right: d\n", StrictLoader)  # noqa: S506
+def test_an_entry_without_its_first_line_is_refused():
+    with pytest.raises(yaml.YAMLError, match="'page' is repeated"):
+        read_entries("- {page: 1_toy, right: a}\n- page: 1_toy\n  right: b\n  page: 2_toy\n")

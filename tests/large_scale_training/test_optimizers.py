@@ -1014,6 +1014,37 @@ def test_one_nan_gradient_stops_an_element_of_lion_and_ends_in_nan_with_adamw(im
     assert ends["AdamW"].isnan().tolist() == [True, False]
 
 
+@pytest.mark.parametrize("implementation", ["loop", "foreach"])
+def test_one_infinite_gradient_stops_an_element_of_lion(implementation):
+    """In the equations the momentum stays infinite, and the element moves on for ever."""
+    p, expected, m = nn.Parameter(torch.zeros(1)), torch.zeros(1), torch.zeros(1)
+    optimizer = Lion([p], lr=0.1, implementation=implementation)
+    for step in range(50):
+        p.grad = torch.tensor([-math.inf if step == 3 else 1.0])
+        expected, m = lion_step_reference(
+            expected, p.grad, m, lr=0.1, beta1=0.9, beta2=0.99, weight_decay=0.0
+        )
+        optimizer.step()
+    assert p.item() == pytest.approx(-0.2, abs=1e-5)
+    assert expected.item() == pytest.approx(4.4, abs=1e-5)
+
+
+def test_schedule_free_is_measured_at_another_point_without_eval():
+    """y may be better or worse than x: early the average lags, late it has less noise."""
+    torch.manual_seed(0)
+    noise, worse = torch.randn(400, 200, dtype=torch.float64), {}
+    for lr, steps in ((0.003, 50), (0.3, 400)):
+        p = nn.Parameter(torch.full((200,), 2.0, dtype=torch.float64))
+        optimizer = AdamWScheduleFree([p], lr=lr)
+        for k in range(steps):
+            p.grad = p.detach() + noise[k]
+            optimizer.step()
+        at_y = p.detach().square().mean()
+        optimizer.eval()
+        worse[lr] = bool(at_y > p.detach().square().mean())
+    assert worse == {0.003: False, 0.3: True}
+
+
 @pytest.mark.parametrize(("beta2", "held"), [(0.99, 0.80), (0.999, 0.25)])
 def test_a_bfloat16_momentum_stalls_where_its_increment_is_half_a_unit(beta2, held):
     """From 0 towards a gradient of 1. A float32 momentum gets there."""

@@ -18,6 +18,28 @@ from docutils import nodes
 from dlcourse.build import bibliography
 from dlcourse.build.site.directives import COMMIT, CourseDirective, list_table
 
+
+class UniqueKeys(yaml.SafeLoader):
+    """YAML in which a field that is repeated in one entry is an error: the first would be lost.
+
+    So it is where a merge of two lists has swallowed the first line of an entry.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for (key, _), name in zip(node.value, keys):
+            if keys.count(name) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{name!r} is repeated in one entry", key.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def read_entries(text: str) -> list[Any]:
+    """The entries of a ledger. Raises yaml.YAMLError, also for a field that is repeated."""
+    return yaml.load(text, UniqueKeys) or []  # a SafeLoader
+
+
 DEFECT = ("page", "system", "defect", "consequence", "correct", "source", "test")
 CORRECTION = ("date", "page", "claimed", "right", "seen")
 
@@ -39,7 +61,12 @@ class Ledger(CourseDirective):
 
     def of_chapter(self, file: Path) -> Iterator[dict[str, Any]]:
         """The complete entries of a file, with a warning for each of the others."""
-        for entry in yaml.safe_load(self.read(file)) or []:
+        try:
+            entries = read_entries(self.read(file))
+        except yaml.YAMLError as error:
+            self.warn(f"{file}: {error}")
+            return
+        for entry in entries:
             if not isinstance(entry, dict):
                 self.warn(f"{file}: not a mapping: {entry!r}")
             elif missing := [field for field in self.fields if not entry.get(field)]:

@@ -113,9 +113,10 @@ QUIZ = Quiz(
             "measure?",
             [
                 Choice(
-                    "The loss at y, which is usually worse than at x.",
-                    "In training mode the weights hold y. Nothing fails, which is why this is "
-                    "a common mistake.",
+                    "The loss at y, which is not the model that you will use.",
+                    "In training mode the weights hold y. It may be worse than x (late, at a high "
+                    "rate) or better (early, at a low one). Nothing fails, which is why this is a "
+                    "common mistake.",
                     right=True,
                 ),
                 Choice(
