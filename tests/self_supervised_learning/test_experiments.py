@@ -455,7 +455,7 @@ def test_curves_of_a_watched_run_are_entropies():
     data = digits(seed=0, max_shift=2)
     run = dino_collapse.collapse_run(data, "centering", 0.03, 0, steps=10)
     assert run.curves.shape == (3, 2) and run.answers.shape == (256, 64)
-    h, kl, mixed = run.curves[:, -1]
+    h, kl, mixed = run.curves[:, -1].tolist()
     assert (kl > 0) and (0 < h <= mixed + 1e-6) and mixed <= math.log(64) + 1e-6
     p = run.answers
-    assert h == pytest.approx(-(p * p.clamp_min(1e-30).log()).sum(1).mean(), abs=1e-4)
+    assert h == pytest.approx(-(p * p.clamp_min(1e-30).log()).sum(1).mean().item(), abs=1e-4)
