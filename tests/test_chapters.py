@@ -1,4 +1,4 @@
-"""Facts about every chapter of the book: its learner's notebook is in step, its numbers are bound."""
+"""Facts about every chapter: its learner's notebook is in step, its numbers are bound."""
 
 from pathlib import Path
 

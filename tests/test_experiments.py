@@ -43,7 +43,8 @@ def test_losses_and_accuracies_are_those_of_each_network():
     data, model = task(), MLPs((6, 8, 3), seeds=(0, 1, 2))
     logits = model(data.x.flatten(1).expand(3, -1, -1))
     for i in range(3):
-        assert losses(model, data)[i].item() == pytest.approx(F.cross_entropy(logits[i], data.y).item())
+        expected = F.cross_entropy(logits[i], data.y).item()
+        assert losses(model, data)[i].item() == pytest.approx(expected)
         assert accuracies(model, data)[i] == (logits[i].argmax(-1) == data.y).double().mean()
 
 

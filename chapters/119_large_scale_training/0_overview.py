@@ -9,13 +9,13 @@
 #
 # | section | what has run out | what you build |
 # |---|---|---|
-# | {doc}`119.1a Distributed training <1a_distributed>` | memory of one device | process groups, collectives, sharding, a plan of memory and time |
+# | {doc}`119.1a Distributed training <1a_distributed>` | memory of one device | process groups, collectives, sharding, a plan of memory, time and MFU |
 # | {doc}`119.1b Checkpoints <1b_checkpoints>` | uptime of many devices | checkpoints that survive a crash, and another number of ranks |
-# | {doc}`119.1c Mixed precision <1c_mixed_precision>` | bits | loss scaling, a mixed-precision step, MFU |
+# | {doc}`119.1c Mixed precision <1c_mixed_precision>` | bits | loss scaling, a mixed-precision step |
 # | {doc}`119.2 Optimizers <2_optimizers>` | memory for state; the plan | Lion, Schedule-Free |
 # | {doc}`119.3 Schedules <3_schedules>` | knowledge of the budget | warm-up, cosine, one-cycle, WSD |
 #
-# The sections can be read in any order. Each takes about an hour, and none
+# 119.1b builds on 119.1a; the others can be read in any order. Each takes about an hour, and none
 # needs a GPU: where one would tell more, you see what was recorded on one.
 
 # %% [markdown]
@@ -122,8 +122,8 @@ claim(
 )
 
 # %% [markdown]
-# No error, no warning: only a worse model, after each restart, on a cluster
-# where something fails every day. Most defects in this chapter are of this
+# No error, no warning: only a higher loss over the steps that we looked at, after
+# each restart, on a cluster where something fails every day. Most defects in this chapter are of this
 # kind, which is why each has a test that shows it ({doc}`errata </book/errata>`).
 #
 # ## Before you start

@@ -61,7 +61,7 @@ FOLDER = Path(temporary.name)
 # of hardware failed. A run of weeks that needs every GPU at once, and never has three quiet hours:
 # how does it end?
 
-# %% mystnb={"figure": {"caption": "A simulated day of such a job: useful work against time. Failures (ticks) throw it back to the last checkpoint, then it takes 10 minutes to restart; a save takes 1 minute. Without saving, each failure throws it back to the start.", "name": "fig-day-of-failures"}, "image": {"alt": "Three sawtooth lines over 24 hours. With a save every 20 minutes the line rises almost straight; with a save every 3 hours it gets about half as far; without saves it falls to zero at each failure."}} tags=["hide-input", "plot", "skip"]
+# %% card=true mystnb={"figure": {"caption": "A simulated day of such a job: useful work against time. Failures (ticks) throw it back to the last checkpoint, then it takes 10 minutes to restart; a save takes 1 minute. Without saving, each failure throws it back to the start.", "name": "fig-day-of-failures"}, "image": {"alt": "Three sawtooth lines over 24 hours. With a save every 20 minutes the line rises almost straight; with a save every 3 hours it gets about half as far; without saves it falls to zero at each failure."}} tags=["hide-input", "plot", "skip"]
 BETWEEN = 54 * 24 / 419  # hours between failures of the whole job
 A_SAVE, A_RESTART = 1 / 60, 10 / 60  # hours: assumed
 failures = np.cumsum(np.random.default_rng(3).exponential(BETWEEN, 40))

@@ -39,7 +39,7 @@ from dlcourse.self_supervised_learning import (
     pretrain,
     uniformity,
 )
-from dlcourse.self_supervised_learning.experiments.benchmark import combined
+from dlcourse.self_supervised_learning.experiments.benchmark import PARTS, combined
 from dlcourse.self_supervised_learning.experiments.benchmark_readings import (
     effective_rank,
 )
@@ -769,9 +769,9 @@ claim(
 
 # %% mystnb={"figure": {"caption": "Test accuracy against the number of labels, for each factor: SimCLR read in three ways, supervision from scratch, and the better of pixels and an untrained encoder (logistic probe). Mean of the seeds; bars: one standard deviation.", "name": "fig-simclr-labels"}, "image": {"alt": "Three panels, for shape, hue and texture, with lines of accuracy against the number of labels; the sentence below names the best in each panel."}} tags=["hide-input", "plot"]
 def benchmark():
-    """What the overview's three recorded cells kept, as one; None before they are recorded."""
+    """What the overview's recorded cells kept, as one; None before all are recorded."""
     try:
-        return combined([recorded(f"120.0.benchmark-{i}") for i in (1, 2, 3)])
+        return combined([recorded(f"120.0.benchmark-{part}") for part in PARTS])
     except RecordError:
         say("*The benchmark on a GPU has not been recorded yet.*")
         return None

@@ -60,9 +60,10 @@ SEEDS = (0, 1, 2)
 # DINO has none, and nobody gives it the right answer: the target comes from an average of its own
 # past. Why should it learn anything?
 #
-# First, that it does. A small network has seen moved handwritten digits for 100 steps, without their
-# labels. Its last layer compares the features with $K = 64$ learned directions, the *prototypes*, and
-# answers with a distribution over them. Here are its answers to digits that it has not seen.
+# First, that it does. A small network has seen moved handwritten digits for 100 steps, without
+# their labels. Its last layer compares the features with $K = 64$ learned directions, the
+# *prototypes*, and answers with a distribution over them. Here are its answers to digits that it
+# has not seen.
 
 # %% tags=["hide-input", "skip"]
 from dlcourse.self_supervised_learning.experiments.dino_collapse import (
@@ -122,10 +123,10 @@ claim(
 # ## The idea
 #
 # Two networks have one architecture: a *student* with weights $\theta_s$ and a *teacher* with
-# $\theta_t$. Each is an encoder and a head, and gives a view $K$ scores $g$, one for each prototype.
-# A softmax turns scores into an answer. A *temperature* $\tau$ divides the scores first: a small one
-# makes the answer decided. The teacher also subtracts a *centre* $c$, the running mean of its scores
-# {cite:p}`caron2021dino`:
+# $\theta_t$. Each is an encoder and a head, and gives a view $K$ scores $g$, one for each
+# prototype. A softmax turns scores into an answer. A *temperature* $\tau$ divides the scores first:
+# a small one makes the answer decided. The teacher also subtracts a *centre* $c$, the running mean
+# of its scores {cite:p}`caron2021dino`:
 #
 # $$
 # P_s = \operatorname{softmax}\Bigl(\frac{g_{\theta_s}(x)}{\tau_s}\Bigr), \qquad
@@ -134,8 +135,8 @@ claim(
 # $$ (eq-dino-p)
 #
 # The student learns by gradient descent to match the teacher on *another* view $x'$ of the image,
-# summed over all pairs of different views. The teacher gets no gradient. It follows by an exponential
-# moving average (EMA) of the student's weights:
+# summed over all pairs of different views. The teacher gets no gradient. It follows by an
+# exponential moving average (EMA) of the student's weights:
 #
 # $$
 # \min_{\theta_s}\; \sum_{x' \in \text{global}}\; \sum_{x \ne x'} H(P_t(x'), P_s(x)), \qquad
@@ -150,14 +151,14 @@ claim(
 #   before its softmax, which gives P t. A cross-entropy compares the two answers, and its gradient
 #   reaches the student alone. The teacher's weights are a moving average of the student's.
 # ---
-# DINO. The student predicts the teacher's answer to another view. The teacher is a moving average of
-# the student, and gets no gradient.
+# DINO. The student predicts the teacher's answer to another view. The teacher is a moving
+# average of the student, and gets no gradient.
 # :::
 #
-# Training a network on the answers of another is called *distillation* {cite:p}`hinton2015distilling`;
-# here the other network is the learner's own past. Averaging the weights of many noisy steps gives a
-# better network than the last step's {cite:p}`polyak1992averaging`. So the student has a target a
-# little better than itself.
+# Training a network on the answers of another is called *distillation*
+# {cite:p}`hinton2015distilling`; here the other network is the learner's own past. Averaging the
+# weights of many noisy steps gives a better network than the last step's
+# {cite:p}`polyak1992averaging`. So the student has a target a little better than itself.
 
 # %% [markdown] tags=["skip"]
 # {{exercise 120.1b.predict-half-life}}
@@ -165,10 +166,10 @@ claim(
 # %% [markdown] tags=["slide"]
 # ### Multi-crop
 #
-# **Multi-crop** {cite:p}`caron2020swav` takes two large *global* views of an image, and several small
-# *local* ones. The teacher sees the global views only, the student all. So the student must tell from
-# a part what the teacher sees in the whole. The digits of this page are too small for local views; a
-# painted shape shows them.
+# **Multi-crop** {cite:p}`caron2020swav` takes two large *global* views of an image, and several
+# small *local* ones. The teacher sees the global views only, the student all. So the student must
+# tell from a part what the teacher sees in the whole. The digits of this page are too small for
+# local views; a painted shape shows them.
 
 # %% mystnb={"figure": {"caption": "Multi-crop: two global views, which student and teacher see, and six local ones for the student alone. Every local view is paired with the teacher's answer to both global ones.", "name": "fig-multi-crop"}, "image": {"alt": "A picture of a shape on a patterned ground, two large crops of it in other colours, and six small crops, most of which show only a part of the shape."}} tags=["hide-input", "plot"]
 picture = shapes(3, n_train=1, n_validation=1, n_test=1, size=64).train.x
@@ -213,16 +214,16 @@ claim(
 # \underbrace{\operatorname{KL}(P_t \,\Vert\, P_s)}_{\text{what the student can still learn}} .
 # $$ (eq-dino-kl)
 #
-# A run has *collapsed* when the answer no longer depends on the image; then the KL term can become 0.
-# Either one prototype takes all ($H(P_t) = 0$), or all prototypes share ($H(P_t) = \log K$).
+# A run has *collapsed* when the answer no longer depends on the image; then the KL term can become
+# 0. Either one prototype takes all ($H(P_t) = 0$), or all prototypes share ($H(P_t) = \log K$).
 #
 # - **Centring**: no prototype can lead for all images. It drives away from the first collapse, and
 #   towards the second.
 # - **Sharpening**, $\tau_t < \tau_s$, makes the target more decided than the student. It drives
 #   away from the second collapse, and towards the first.
 #
-# To see it, we train the small network with each choice of the two. The student's temperature is 0.1,
-# so a teacher at 0.1 does not sharpen. (Sinkhorn–Knopp, the third method, comes below.)
+# To see it, we train the small network with each choice of the two. The student's temperature is
+# 0.1, so a teacher at 0.1 does not sharpen. (Sinkhorn–Knopp, the third method, comes below.)
 
 # %% tags=["hide-input", "skip"]
 TEMPERATURES = [0.03, 0.06, 0.1]
@@ -336,8 +337,8 @@ claim(
 # %% [markdown] tags=["skip"]
 # Two curves tell whether a run of yours is alive: where the KL stays at 0, the student has nothing
 # left to learn, whatever the loss says. With neither force ("none", 0.1) the entropy may stop
-# anywhere, and the answer still does not depend on the image. The green line minus the blue one is the
-# mutual information between image and prototype: what the answers tell about the image.
+# anywhere, and the answer still does not depend on the image. The green line minus the blue one is
+# the mutual information between image and prototype: what the answers tell about the image.
 
 # %% [markdown] tags=["slide"]
 # ## The implementation
@@ -396,15 +397,15 @@ claim(
 # {{exercise 120.1b.dino-loss}}
 
 # %% [markdown] tags=["skip"]
-# The head goes through a *bottleneck*, scales the result to length 1, and compares it with prototypes
-# of length 1. With 65,536 prototypes that saves most of its weights.
+# The head goes through a *bottleneck*, scales the result to length 1, and compares it with
+# prototypes of length 1. With 65,536 prototypes that saves most of its weights.
 
 # %% tags=["skip"]
 show_source(DINOHead.forward)
 
 # %% [markdown] tags=["skip"]
-# In the teacher's step parameters are averaged and buffers copied. Names and shapes are checked first,
-# so a teacher of another architecture is refused by name.
+# In the teacher's step parameters are averaged and buffers copied. Names and shapes are checked
+# first, so a teacher of another architecture is refused by name.
 
 # %% tags=["skip"]
 show_source(update_teacher)
@@ -416,8 +417,9 @@ show_source(update_teacher)
 # ## What DINOv2 adds
 #
 # DINOv2 {cite:p}`oquab2024dinov2` keeps {eq}`eq-dino` and adds three parts to the loss. Each does
-# something that can be measured. (Besides, it gives class tokens and patches a head each, curates its
-# data, ends with a short phase at high resolution, and distils the small models from the largest.)
+# something that can be measured. (Besides, it gives class tokens and patches a head each, curates
+# its data, ends with a short phase at high resolution, and distils the small models from the
+# largest.)
 #
 # **Sinkhorn–Knopp** {cite:p}`cuturi2013sinkhorn,caron2020swav` in place of centring. Take
 # $Q = \exp(g/\tau_t)$ for the batch, scale the columns to equal sums, then the rows to 1, three
@@ -550,9 +552,9 @@ claim(
 # {{exercise 120.1b.koleo}}
 
 # %% [markdown] tags=["skip"]
-# The **momentum** is no part that DINOv2 adds. BYOL {cite:p}`grill2020byol` and DINO let it rise along
-# half a cosine from 0.996 to 1, DINOv2's code from 0.992, so that the teacher becomes an ever longer
-# average:
+# The **momentum** is no part that DINOv2 adds. BYOL {cite:p}`grill2020byol` and DINO let it rise
+# along half a cosine from 0.996 to 1, DINOv2's code from 0.992, so that the teacher becomes an ever
+# longer average:
 
 # %% tags=["hide-input", "check", "skip"]
 half_life = [
@@ -583,9 +585,9 @@ show_source(DINO.forward)
 #    {cite:p}`chen2021simsiam`.
 # 2. **Use the centre, then update it.** The other order lets a batch centre itself, and a small
 #    batch then removes much of what tells its images apart.
-# 3. **Weights of the EMA in float32.** An update moves a weight by a share $1-m$ of the *difference*
-#    between student and teacher. Where they are near, that is less than half the step from one
-#    bfloat16 number to the next (0.4 to 0.8 % of the weight), and is rounded away:
+# 3. **Weights of the EMA in float32.** An update moves a weight by a share $1-m$ of the
+#    *difference* between student and teacher. Where they are near, that is less than half the step
+#    from one bfloat16 number to the next (0.4 to 0.8 % of the weight), and is rounded away:
 
 # %% tags=["hide-input", "check", "skip"]
 frozen, moving = (
@@ -628,24 +630,25 @@ claim(
 #    tensor of the whole step.
 # 9. **One pass for each size** of crop, all views of a size in one batch.
 # 10. **Prototypes stand still in the first epoch**: DINO's code drops their gradients until then
-#    (`drop_prototype_gradients`). At first the targets are arbitrary, and the last layer would follow
-#    them at once. Our short runs do without.
+#     (`drop_prototype_gradients`). At first the targets are arbitrary, and the last layer would
+#     follow them at once. Our short runs do without.
 
 # %% [markdown] tags=["slide"]
 # ## The experiment
 #
-# **Question.** Is what DINO learns without labels worth more than pixels, than an untrained encoder,
-# than training on the labels alone? (The answer is mostly no.) **Data.** 5,000 digits of MNIST, 28 × 28 pixels: 3,000 to train
-# on, 1,000 to choose with, 1,000 to report. **Contestants.** Pixels, the untrained encoder and DINO's
-# teacher, each read by a vote of neighbours and by a logistic probe; and encoder and linear layer
-# trained together on the labels, on DINO's views, from random weights and from DINO's.
+# **Question.** Is what DINO learns without labels worth more than pixels, than an untrained
+# encoder, than training on the labels alone? (The answer is mostly no.) **Data.** 5,000 digits of
+# MNIST, 28 × 28 pixels: 3,000 to train on, 1,000 to choose with, 1,000 to report. **Contestants.**
+# Pixels, the untrained encoder and DINO's teacher, each read by a vote of neighbours and by a
+# logistic probe; and encoder and linear layer trained together on the labels, on DINO's views, from
+# random weights and from DINO's.
 #
-# **Fairness.** For each number of labels, the vote's $k$ (1, 5, 20), the probe's decay (six), and for
-# both trainings rate and steps (three by two) are chosen on as many validation labels as there are to
-# train on, at most 1,000. Rates and steps are chosen with a seed beside the three that are reported.
-# DINO's own rate (of three) is chosen once, by neighbours with 300 and 300 labels, so its row with
-# fewest labels has had that help. It trains 500 steps of 128 pictures. The test split is read for the
-# reported numbers alone.
+# **Fairness.** For each number of labels, the vote's $k$ (1, 5, 20), the probe's decay (six), and
+# for both trainings rate and steps (three by two) are chosen on as many validation labels as there
+# are to train on, at most 1,000. Rates and steps are chosen with a seed beside the three that are
+# reported. DINO's own rate (of three) is chosen once, by neighbours with 300 and 300 labels, so its
+# row with fewest labels has had that help. It trains 500 steps of 128 pictures. The test split is
+# read for the reported numbers alone.
 
 # %% tags=["long", "hide-input", "skip"] name="labels"
 result = digits_by_labels(mnist())
@@ -785,7 +788,8 @@ claim(
 # patches, Sinkhorn–Knopp, KoLeo, AdamW and EMA. The cell measures it on painted pictures, in five
 # forms that do the same work: transformers' `Dinov2Model` as the encoder; ours with one pass for
 # each crop; ours with one for each size; and both encoders once more with blocks and losses
-# compiled. Drawing the ten views is part of the step. The five take turns, three steps each a round.
+# compiled. Drawing the ten views is part of the step. The five take turns, three steps each a
+# round.
 
 # %% tags=["gpu", "hide-input"] name="dinov2-step"
 from dlcourse.measure import matmul_peak
@@ -857,18 +861,18 @@ if ratio is not None:
 # softmaxes over 65,536 prototypes and the optimizer move memory, and multiply no matrices.
 #
 # The command for many GPUs is that of any data-parallel training (section 119.1a): with and without
-# iBOT each weight that asks for a gradient gets one in every step (two ranks are tested). `DINOLoss`,
-# `iBOTLoss` and `sinkhorn_knopp` take their sums over all ranks as soon as `torch.distributed` is
-# initialised.
+# iBOT each weight that asks for a gradient gets one in every step (two ranks are tested).
+# `DINOLoss`, `iBOTLoss` and `sinkhorn_knopp` take their sums over all ranks as soon as
+# `torch.distributed` is initialised.
 #
 # ### What the class token looks at
 #
 # A well-known result of DINO: the class token's attention falls on the object, though nobody said
-# what an object is {cite:p}`caron2021dino`. Three small ViTs of one size stand side by side, with three
-# seeds each: untrained; trained with labels to name the shape; and trained by DINOv2, with
-# Sinkhorn–Knopp, iBOT and KoLeo. The two trainings have the same pictures, steps and rate, which was
-# tuned for neither. For each network the head that looks most at the shape is chosen on 500 pictures,
-# and measured on 500 others.
+# what an object is {cite:p}`caron2021dino`. Three small ViTs of one size stand side by side, with
+# three seeds each: untrained; trained with labels to name the shape; and trained by DINOv2, with
+# Sinkhorn–Knopp, iBOT and KoLeo. The two trainings have the same pictures, steps and rate, which
+# was tuned for neither. For each network the head that looks most at the shape is chosen on 500
+# pictures, and measured on 500 others.
 
 # %% tags=["gpu", "hide-input"] name="attention" image={"alt": "Five rows of eight pictures: painted shapes on patterned grounds; then the attention of the class token in three networks, untrained, trained with labels, and DINOv2; then DINOv2's patch features as colours."}
 from dlcourse.self_supervised_learning.experiments import small_dinov2
@@ -924,27 +928,28 @@ if share is not None:
 
 # %% [markdown] tags=["skip"]
 # The last row of the picture has the first three principal components of DINOv2's patch features as
-# red, green and blue, taken over all pictures at once. Attention is no segmentation: other heads look
-# elsewhere, and three seeds of a small network on painted shapes say little about photographs.
+# red, green and blue, taken over all pictures at once. Attention is no segmentation: other heads
+# look elsewhere, and three seeds of a small network on painted shapes say little about photographs.
 
 # %% [markdown] tags=["slide"]
 # ## Since DINOv2
 #
-# - **Distillation.** DINOv2 trains its largest ViT as above. The smaller ones learn from that frozen
-#   network in place of their own average, with the same losses, and are better for it than when they
-#   are trained from nothing {cite:p}`oquab2024dinov2`.
-# - **Registers** {cite:p}`darcet2024registers`. Large ViTs, DINOv2's among them, turn some patches of
-#   even ground into stores of global information: their norms are far above the others', and they
-#   spoil maps of attention. A few additional learned tokens, thrown away at the output, take that part
-#   over, and the maps become smooth.
-# - **DINOv3** {cite:p}`simeoni2025dinov3`. In long trainings of very large models the class token goes
-#   on improving while patch features get worse. *Gram anchoring* holds the similarities between
-#   patches near those of an earlier teacher.
+# - **Distillation.** DINOv2 trains its largest ViT as above. The smaller ones learn from that
+#   frozen network in place of their own average, with the same losses, and are better for it than
+#   when they are trained from nothing {cite:p}`oquab2024dinov2`.
+# - **Registers** {cite:p}`darcet2024registers`. Large ViTs, DINOv2's among them, turn some patches
+#   of even ground into stores of global information: their norms are far above the others', and
+#   they spoil maps of attention. A few additional learned tokens, thrown away at the output, take
+#   that part over, and the maps become smooth.
+# - **DINOv3** {cite:p}`simeoni2025dinov3`. In long trainings of very large models the class token
+#   goes on improving while patch features get worse. *Gram anchoring* holds the similarities
+#   between patches near those of an earlier teacher.
 # - **data2vec** {cite:p}`baevski2022data2vec` hides parts of the input and predicts the teacher's
-#   *features*, averaged over its top layers, by regression: no prototypes, and one recipe for images,
-#   speech and text.
-# - **I-JEPA** {cite:p}`assran2023ijepa` predicts the teacher's features of several large blocks from
-#   one visible block, by a small predictor that is told the places. It needs no views made by hand.
+#   *features*, averaged over its top layers, by regression: no prototypes, and one recipe for
+#   images, speech and text.
+# - **I-JEPA** {cite:p}`assran2023ijepa` predicts the teacher's features of several large blocks
+#   from one visible block, by a small predictor that is told the places. It needs no views made by
+#   hand.
 
 # %% [markdown] tags=["slide"]
 # ## Mistakes to know
@@ -953,8 +958,8 @@ if share is not None:
 # DINOv2's parts. Three of its mistakes are easy to make; all, with their tests, stand in the
 # {doc}`errata </book/errata>`.
 #
-# **A view compared with itself.** Student and teacher both get the same view, and the local views go
-# unused. At the start the teacher is a copy of the student. What can be learned?
+# **A view compared with itself.** Student and teacher both get the same view, and the local views
+# go unused. At the start the teacher is a copy of the student. What can be learned?
 
 # %% tags=["nbval-check-output"]
 torch.manual_seed(0)
@@ -973,7 +978,8 @@ for name, seen in [("same view: ", x), ("other view:", other)]:
 
 # %% [markdown] tags=["skip"]
 # With equal temperatures the gradient is exactly zero: any function of the image, good or bad, is a
-# solution. With unequal ones a gradient remains, which sharpens the answers and knows nothing of views.
+# solution. With unequal ones a gradient remains, which sharpens the answers and knows nothing of
+# views.
 #
 # **The logarithm of a softmax.** Where the softmax underflows, that is $-\infty$:
 
@@ -984,9 +990,9 @@ print("log(softmax):", -(target * torch.log(scores.softmax(1))).sum().item())
 print("log_softmax: ", -(target * scores.log_softmax(1)).sum().item())
 
 # %% [markdown] tags=["skip"]
-# **A teacher's head that never moves.** It is drawn apart from the student's, so the two numberings of
-# the prototypes have nothing to do with each other; then the update leaves it out. And without the
-# bottleneck, two layers straight to 65,536 outputs would be larger than the encoder:
+# **A teacher's head that never moves.** It is drawn apart from the student's, so the two numberings
+# of the prototypes have nothing to do with each other; then the update leaves it out. And without
+# the bottleneck, two layers straight to 65,536 outputs would be larger than the encoder:
 
 # %% tags=["hide-input", "check", "skip"]
 with torch.device("meta"):
@@ -1011,13 +1017,14 @@ claim(
 # %% [markdown] tags=["skip"]
 # ## Limits
 #
-# - Handwritten digits are no photographs. What carries over is the mechanism: the two
-#   collapses, the two curves that show them, what each part does.
+# - Handwritten digits are no photographs. What carries over is the mechanism: the two collapses,
+#   the two curves that show them, what each part does.
 # - The views decide what is learned. Crops and brightness say nothing about mirror images here,
 #   because we left `flip` out: a digit is not its mirror image. A view that destroys what you need
 #   teaches the network to ignore it.
-# - Five hundred steps of two views are not 100 epochs of ImageNet. Multi-crop needs more of them than we can take
-#   here, so the CPU runs have two global views and no local ones; the GPU runs have both.
+# - Five hundred steps of two views are not 100 epochs of ImageNet. Multi-crop needs more of them
+#   than we can take here, so the CPU runs have two global views and no local ones; the GPU runs
+#   have both.
 # - At work, take the published DINOv2 weights (`transformers`, `torch.hub`), or `lightly`'s losses
 #   to train your own. Use this page to understand them, and as a reference to test against.
 

@@ -72,7 +72,9 @@ def accuracies(model: MLPs, split: Split) -> Tensor:
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy of each network, averaged over its batch: ``(S, B, C), (S, B) -> (S,)``."""
-    return F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(1)
+    return F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(
+        y.shape
+    ).mean(1)
 
 
 class Point(NamedTuple):
@@ -94,7 +96,7 @@ def train(
     measure_at: Iterable[int] = (),
     start: int = 0,
 ) -> list[Point]:
-    """Train every network of ``model`` for ``steps`` steps, each on batches of its own seed's order.
+    """Train every network of ``model`` for ``steps`` steps, on batches of its own seed's order.
 
     An optimizer with ``train()`` and ``eval()`` (Schedule-Free) is put in train mode for the steps
     and in eval mode for each measurement and at the end.

@@ -157,7 +157,7 @@ def package(tmp_path):
         "notebook/__init__.py": "import dlcourse.chapters\n",
         "toy_chapter/__init__.py": "import dlcourse.chapters\n\nCHAPTER = 1\n",
         "toy_chapter/__init__.pyi": "from .one import one as one\nfrom .two import two as two\n",
-        "toy_chapter/one.py": '"""One."""\nfrom .base import start\n\ndef one():\n    return start\n',
+        "toy_chapter/one.py": '"""One."""\nfrom .base import start\ndef one():\n    return start\n',
         "toy_chapter/two.py": "def two():\n    return 2\n",
         "toy_chapter/base.py": "start = 1  # the first\n",
     }

@@ -148,18 +148,29 @@ def test_a_record_that_a_page_shows_is_part_of_its_key(package):
     assert len({key(package, "1", states=states) for states in shown}) == len(shown)
 
 
-@pytest.mark.parametrize("reads", ["recorded( '1.1a.a' )", 'for key in ("1.1a.a",): recorded(key)'])
-def test_a_record_that_a_cell_reads_is_part_of_its_key(package, monkeypatch, reads):
-    nothing = key(package, reads)
-    monkeypatch.setattr(keys, "_read_record", lambda name: {"1.1a.a": record()}.get(name))
-    found = key(package, reads)
-    monkeypatch.setattr(keys, "_read_record", lambda name: record(seconds=1.0))
-    assert len({nothing, found, key(package, reads)}) == 3
+@pytest.mark.parametrize(
+    "reads, name",
+    [
+        ("recorded( '119.2.a' )", "a"),
+        ('for key in ("119.2.a",): recorded(key)', "a"),
+        ('recorded(f"119.2.method-{i}")', "method-3"),
+        ("recorded('119.2.' + name)", "a"),
+    ],
+)
+def test_a_record_that_a_cell_reads_is_part_of_its_key(package, monkeypatch, reads, name):
+    def key_with(**found):
+        monkeypatch.setattr(keys.records, "read_records", lambda path: found)
+        return key(package, reads)
+
+    found = [{}, {name: record()}, {name: record(seconds=1.0)}]
+    assert len({key_with(**given) for given in found}) == 3
+    if not reads.endswith("name)"):
+        assert key_with(other=record()) == key_with()
 
 
-@pytest.mark.parametrize("name", ["7.1.a", "119.99.a", "119.2.none", "none"])
-def test_a_record_that_is_not_there_leaves_the_error_to_the_cell(package, name):
-    assert keys._read_record(name) is None
+@pytest.mark.parametrize("name", ["7.1.a", "119.99.a", "119.2.none"])
+def test_a_record_that_is_not_there_leaves_the_error_to_the_cell(name):
+    assert keys._read_records(name) == {}
 
 
 def test_a_check_or_quiz_that_is_not_there_leaves_the_error_to_the_cell(package):

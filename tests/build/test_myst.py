@@ -180,7 +180,7 @@ def test_a_drawing_that_is_not_there_or_is_none_is_named(context):
         ("{cite:t}`chen2023lion`", r"role \{cite:t\}"),
         (":::{newdirective}\nx\n:::", r"directive \{newdirective\}.*only \{diagram\} has"),
         ("```{note}\nx\n```", r"directive \{note\}"),
-        ("- item\n\n  :::{exercise} E\n  x\n  :::", r"directive \{exercise\} in a list.*put it after"),
+        ("- x\n\n  :::{exercise} E\n  x\n  :::", r"directive \{exercise\} in a list.*put it after"),
         ("{cite:p}`nobody1999`", "citation of 'nobody1999': add the work to .*references.bib"),
         ("{ref}`sec-here`", r"give it a text: \{ref\}`text <sec-here>`"),
         ("{ref}`it <sec-gone>`", "'sec-gone': the book has no such label"),

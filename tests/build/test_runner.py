@@ -249,7 +249,10 @@ def test_an_error_of_the_machinery_itself_is_not_hidden(monkeypatch):
 
 @pytest.mark.parametrize(
     "code, timeout, reason",
-    [("import os; os._exit(3)", 300, "Kernel died"), ("import time; time.sleep(60)", 1, "timed out")],
+    [
+        ("import os; os._exit(3)", 300, "Kernel died"),
+        ("import time; time.sleep(60)", 1, "timed out"),
+    ],
 )
 def test_dead_kernel_and_slow_cell_fail_with_a_reason(checkout, monkeypatch, code, timeout, reason):
     monkeypatch.setattr(runner, "execute_all", execute_here)

@@ -5,6 +5,7 @@ fixtures, and the tests read them one by one.
 """
 
 import contextlib
+import importlib
 import io
 import os
 import signal
@@ -30,12 +31,15 @@ from dlcourse.large_scale_training import (
     Lion,
     MixedPrecision,
     activation_bytes,
+    batch_part,
     distributed,
     find_blocks,
     fit_alpha_beta,
+    global_mean,
     launch,
     local_memory,
     plan,
+    reduces_gradients,
     replicate,
     ring_all_reduce_time,
     shard,
@@ -145,10 +149,55 @@ def on_two_ranks():
         amp.step(model, optimizer, lambda out: (out * (1.0 - world.rank)).sum() * 1e38, x)
         facts["skipped on both"] = amp.skipped and equal(full(model), before)
 
+        facts["unequal"], facts["accumulated"] = {}, {}
+        for wrap in (replicate, shard):
+            for count in (7, 1):
+                facts["unequal"][wrap.__name__, count] = unequal(wrap(Net()), count, world)
+            for once in (False, True):
+                facts["accumulated"][wrap.__name__, once] = accumulated(wrap(Net()), once, world)
+
         sizes = [2**k for k in range(10, 23, 2)]
         facts["all-reduce"] = (sizes, time_all_reduce(sizes))
         facts["listing"] = listing_fsdp_strings()
     return facts
+
+
+def gradients(model):
+    gather = lambda t: t.full_tensor() if hasattr(t, "full_tensor") else t  # noqa: E731
+    named = model.named_parameters()
+    return {name.removeprefix("module."): gather(p.grad).clone() for name, p in named}
+
+
+def unequal(model, count, world):
+    """Loss and gradients of the mean over ``count`` examples that the ranks share unequally."""
+    x, y = (t[0, :count][batch_part(count, world.rank, world.world_size)] for t in data())
+    loss = global_mean((model(x) - y).square().mean(1).sum(), len(x))
+    loss.backward()
+    mean = loss.detach().clone()
+    dist.all_reduce(mean)
+    return mean.item() / world.world_size, gradients(model)
+
+
+def accumulated(model, once, world):
+    """How often gradients are reduced in a step of four micro-batches, and the gradients."""
+    x, y = (t[0].chunk(world.world_size)[world.rank].chunk(4) for t in data())
+    seen = []
+    if hasattr(model, "register_comm_hook"):  # DDP: a call for each bucket
+        from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+
+        model.register_comm_hook(
+            None, lambda state, bucket: (seen.append(1), allreduce_hook(None, bucket))[1]
+        )
+        watch = contextlib.nullcontext()
+    else:
+        watch = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
+    with watch:
+        for k in range(4):
+            with reduces_gradients(model, k == 3 or not once):
+                ((model(x[k]) - y[k]).square().mean() / 4).backward()
+    if not isinstance(watch, contextlib.nullcontext):
+        seen = [e for e in watch.events() if "reduce_scatter" in e.name and "c10d" in e.name]
+    return len(seen), gradients(model)
 
 
 def on_four_ranks():
@@ -312,6 +361,56 @@ def test_an_infinity_in_one_shard_skips_the_step_on_every_rank(two):
     assert all(facts["skipped on both"] for facts in two)
 
 
+# --- one mean of unequal parts, one reduction of several -----------------------------
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 64, 65])
+@pytest.mark.parametrize("world_size", [1, 3, 24])
+def test_each_example_belongs_to_one_rank_also_where_the_batch_does_not_divide(count, world_size):
+    parts = [range(count)[batch_part(count, r, world_size)] for r in range(world_size)]
+    assert [i for part in parts for i in part] == list(range(count))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert len(torch.arange(64).chunk(24)) == 22  # why this is not chunk
+    with pytest.raises(ValueError, match="rank 3 one of 3"):
+        batch_part(8, 3, 3)
+
+
+@pytest.mark.parametrize("how", ["replicate", "shard"])
+@pytest.mark.parametrize("count", [7, 1])  # 3 and 4 examples; none and one
+def test_the_gradient_of_unequal_parts_is_that_of_the_whole_batch(two, how, count):
+    model, (x, y) = Net(), (t[0, :count] for t in data())
+    loss = (model(x) - y).square().mean(1).mean()
+    loss.backward()
+    for facts in two:
+        found, grads = facts["unequal"][how, count]
+        assert found == pytest.approx(loss.item(), abs=1e-6)
+        for name, p in model.named_parameters():
+            assert (grads[name] - p.grad).abs().max() < 1e-6
+    if count == 7:  # and the mean of the two means is something else
+        means = [(model(a) - b).square().mean() for a, b in ((x[:3], y[:3]), (x[3:], y[3:]))]
+        assert abs(sum(means) / 2 - loss) > 1e-3
+
+
+def test_global_mean_refuses_a_mean_of_nothing():
+    assert global_mean(torch.tensor(6.0), 3) == 2
+    with pytest.raises(ValueError, match="no rank has an example"):
+        global_mean(torch.tensor(0.0), 0)
+
+
+@pytest.mark.parametrize("how", ["replicate", "shard"])
+def test_accumulation_reduces_once_a_step_and_changes_no_gradient(two, how):
+    model = Net()
+    x, y = (t[0] for t in data())
+    (model(x) - y).square().mean().backward()
+    for facts in two:
+        for once in (False, True):
+            reductions, grads = facts["accumulated"][how, once]
+            units = 1 if how == "replicate" else 3
+            assert reductions == units * (1 if once else 4)
+            for name, p in model.named_parameters():
+                assert (grads[name] - p.grad).abs().max() < 1e-6
+
+
 # --- launching ---------------------------------------------------------------------
 
 
@@ -333,6 +432,47 @@ def test_a_failing_rank_surfaces_with_its_traceback_and_ends_the_others():
         launch(fail_on_one, 2, time_limit=120)
     assert "in fail_on_one" in str(error.value) and "KeyError: 'the cause'" in str(error.value)
     assert error.value.rank == 1
+
+
+def test_a_rank_that_leaves_with_status_0_has_failed():
+    def leave(how):
+        if how == "os":
+            os._exit(0)
+        text = ValueError("\ud83d")
+        raise {"sys": SystemExit(0), "keyboard": KeyboardInterrupt(), "text": text}[how]
+
+    for how, said in (
+        ("os", r"os\._exit\(0\) before the function returned"),
+        ("sys", "SystemExit: 0"),
+        ("keyboard", "KeyboardInterrupt"),
+        ("text", r"\\ud83d"),  # which UTF-8 can't encode
+    ):
+        with pytest.raises(LaunchError, match=f"(?s)rank 0 of 1 failed.*{said}"):
+            launch(leave, 1, how, time_limit=60)
+
+
+def test_what_outlives_the_function_does_not_stretch_the_limit():
+    def leave_a_thread():
+        threading.Thread(target=time.sleep, args=(100,)).start()
+        return 1
+
+    begin = time.monotonic()
+    with pytest.raises(TimeoutError, match="had not ended after 8 s"):
+        launch(leave_a_thread, 1, time_limit=8)
+    assert time.monotonic() - begin < 60
+
+
+def test_a_process_that_c_code_ends_is_not_waited_for_for_ever(monkeypatch):
+    module = importlib.import_module("dlcourse.large_scale_training.distributed.launch")
+
+    def leave():
+        import ctypes
+
+        ctypes.CDLL(None)._exit(0)
+
+    monkeypatch.setattr(module, "_GRACE", 1.0)
+    with pytest.raises(TimeoutError, match="no result 1 s after the limit of 6 s"):
+        launch(leave, 1, time_limit=6)
 
 
 def wait_for_ever():
@@ -451,19 +591,85 @@ def launchers_store(alone):
     return dist.TCPStore("127.0.0.1", int(os.environ["MASTER_PORT"]), is_master=True)
 
 
+def meet(port, rank, world_size, results, timeout=20):
+    """One rank's part of the meeting at a launcher's store, in a thread."""
+    from datetime import timedelta
+
+    from dlcourse.large_scale_training.distributed.world import _agree
+
+    def run():
+        store = dist.TCPStore("127.0.0.1", port, is_master=False)
+        try:
+            results[rank] = _agree(store, rank, world_size, timedelta(seconds=timeout))
+        except Exception as error:
+            results[rank] = error
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
 def test_ranks_with_different_world_sizes_are_told_at_once(launchers_store):
-    launchers_store.set("attempt-0/world_size/1", "4")
+    said = {}
+    other = meet(launchers_store.port, 1, 4, said)
     with pytest.raises(ValueError, match="rank 0 has WORLD_SIZE=2, rank 1 has 4"):
-        with distributed("gloo", timeout=30):
+        with distributed("gloo", timeout=20):
             pass
+    other.join()
+    assert "rank 0 has WORLD_SIZE=2, rank 1 has 4" in str(said[1])
 
 
-def test_what_ranks_of_an_earlier_attempt_left_in_the_store_does_not_count(launchers_store, alone):
-    launchers_store.set("attempt-0/world_size/1", "2")
-    alone.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+def test_what_ranks_of_an_earlier_attempt_left_in_the_store_does_not_count(launchers_store):
+    launchers_store.set("token/1", "of a rank that died")
     with pytest.raises(TimeoutError, match="rank 1 did not come"):
         with distributed("gloo", timeout=1):
             pass
+
+
+def test_ranks_of_a_round_meet_whatever_each_launcher_has_counted_and_the_store_holds():
+    """4 ranks, then 3 of which one has joined, then 5, on one store; the slow come last."""
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    sessions = []
+    for order in ((0, 1, 2, 3), (1, 2, 0), (4, 0, 2, 1, 3)):
+        found, threads = {}, []
+        for rank in order:
+            threads.append(meet(store.port, rank, len(order), found))
+            time.sleep(0.05)
+        for thread in threads:
+            thread.join()
+        assert sorted(found) == sorted(order) and len(set(found.values())) == 1, found
+        sessions.append(found[0])
+    assert len(set(sessions)) == 3
+
+
+def test_a_meeting_reads_the_store_a_few_times_for_each_rank_not_for_each_pair():
+    class Counting(dist.HashStore):
+        reads = 0
+
+        def get(self, key):
+            Counting.reads += 1
+            return super().get(key)
+
+        def multi_get(self, keys):
+            Counting.reads += len(keys)
+            return super().multi_get(keys)
+
+    from datetime import timedelta
+
+    from dlcourse.large_scale_training.distributed.world import _agree
+
+    store, p = Counting(), 32
+    threads = [
+        threading.Thread(target=_agree, args=(store, rank, p, timedelta(seconds=30)))
+        for rank in range(1, p)
+    ]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.2)  # all tokens are there: what is counted is the protocol, not the waiting
+    _agree(store, 0, p, timedelta(seconds=30))
+    for thread in threads:
+        thread.join()
+    assert Counting.reads < p * p / 2
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
@@ -588,7 +794,7 @@ def test_plan_has_the_shape_of_gpt3_and_adds_up():
     assert foreseen.step_time == max(foreseen.compute_time, foreseen.communication_time)
     assert foreseen.tokens_per_second * foreseen.step_time == pytest.approx(1536 * 2048)
     # mfu by hand, from the throughput
-    attention = 12 * foreseen.layers * foreseen.hidden * 2048
+    attention = 6 * foreseen.layers * foreseen.hidden * 2048  # causal: half of PaLM's 12
     flops = foreseen.tokens_per_second * (6 * 175e9 + attention)
     assert foreseen.mfu == pytest.approx(flops / (1024 * 312e12))
 

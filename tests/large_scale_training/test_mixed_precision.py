@@ -200,6 +200,119 @@ def test_a_reloaded_state_continues_with_the_same_scale():
         MixedPrecision(torch.bfloat16).load_state_dict(amp.state_dict())
 
 
+def test_a_nan_for_hundreds_of_steps_raises_and_leaves_the_weights_alone():
+    """A scale halved 166 times is 0: it could fall no more, and the next finite batch wrote NaN."""
+    model, opt = make(torch.optim.AdamW)
+    amp = MixedPrecision(torch.float16)
+    x, y = batch()
+    amp.step(model, opt, mse, x, y)
+    before, raised = weights(model), 0
+    for call in range(1, 301):
+        try:
+            amp.step(model, opt, mse, x * math.nan, y)
+        except FloatingPointError as error:
+            raised += 1
+            assert "steps were skipped" in str(error) and "NaN in the data" in str(error)
+        assert amp.skipped and amp.skipped_steps == call
+    assert raised == 300 - 29  # from 2^16 down to 2^-13, the last power of two above 1e-4
+    assert amp.scale == 2.0**-13
+    assert torch.equal(weights(model), before)
+    amp.step(model, opt, mse, x, y)  # finite again
+    assert not amp.skipped and weights(model).isfinite().all()
+    assert not torch.equal(weights(model), before)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("limit", [None, 1.0])
+def test_skipping_is_read_from_what_the_scaler_found(fused, limit):
+    """Also where the optimizer is called all the same and skips inside (fused)."""
+    model, _ = make()
+    opt = torch.optim.AdamW(model.parameters(), lr=0.1, fused=fused)
+    amp = MixedPrecision(torch.float16, limit)
+    x, y = batch()
+    for poison in (False, True, False, True, True, False):
+        before = weights(model)
+        amp.step(model, opt, mse, x * (math.inf if poison else 1), y)
+        assert amp.skipped == poison == torch.equal(weights(model), before)
+    assert amp.skipped_steps == 3
+
+
+def test_a_scale_that_had_underflowed_is_not_loaded():
+    amp = MixedPrecision(torch.float16)
+    state = copy.deepcopy(amp.state_dict())
+    for scale in (0.0, math.nan, math.inf):
+        state["scaler"]["scale"] = scale
+        with pytest.raises(ValueError, match="the saved loss scale is"):
+            amp.load_state_dict(state)
+        assert amp.scale == 2.0**16
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_clipping_and_zeroing_are_for_what_the_optimizer_holds(dtype):
+    """The body's gradients, never zeroed by a head's optimizer, do not count in the head's norm."""
+    x, y = batch()
+    whole, _ = make()
+    head = torch.optim.SGD(whole[2].parameters(), lr=0.1)
+    alone = copy.deepcopy(whole)
+    alone[0].requires_grad_(False)
+    alone_opt = torch.optim.SGD(alone[2].parameters(), lr=0.1)
+    amp, alone_amp = MixedPrecision(dtype, 1e-2), MixedPrecision(dtype, 1e-2)
+    for _ in range(30):
+        amp.step(whole, head, mse, 30 * x, y)
+        alone_amp.step(alone, alone_opt, mse, 30 * x, y)
+        assert amp.grad_norm == alone_amp.grad_norm
+    assert torch.equal(weights(whole), weights(alone)) and weights(whole).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_two_optimizers_on_one_model_do_not_meet(dtype):
+    """One steps the body, then the other the head; each as if the rest were frozen."""
+    x, y = batch()
+    together, _ = make()
+    apart = copy.deepcopy(together)
+    opts = [torch.optim.SGD(together[i].parameters(), lr=0.1) for i in (0, 2)]
+    frozen_opts = [torch.optim.SGD(apart[i].parameters(), lr=0.1) for i in (0, 2)]
+    amps = [MixedPrecision(dtype, 0.5) for _ in range(2)]
+    frozen_amps = [MixedPrecision(dtype, 0.5) for _ in range(2)]
+    for step in range(10):
+        i = step % 2
+        amps[i].step(together, opts[i], mse, x, y)
+        apart[0].requires_grad_(i == 0), apart[2].requires_grad_(i == 1)
+        frozen_amps[i].step(apart, frozen_opts[i], mse, x, y)
+    assert torch.equal(weights(together), weights(apart))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_an_optimizer_without_a_gradient_is_refused_in_every_type(dtype):
+    model, _ = make()
+    stranger = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="none of the 2 parameters of SGD got a gradient"):
+        MixedPrecision(dtype).step(model, stranger, mse, *batch())
+
+
+@pytest.mark.parametrize("limit", [None, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_parts_with_ignored_targets_weigh_what_they_count(dtype, limit):
+    """Targets of -100 are padding: the mean of the parts' means is another loss."""
+    x, _ = batch(12)
+    y = torch.tensor([0, 1, 1, -100, -100, 0, -100, -100, -100, -100, -100, -100])
+    loss_fn = nn.CrossEntropyLoss()
+    count = lambda targets: (targets != -100).sum()  # noqa: E731
+    whole, whole_opt = make()
+    parts, parts_opt = make()
+    loss = MixedPrecision(dtype, limit).step(whole, whole_opt, loss_fn, x, y)
+    amp = MixedPrecision(dtype, limit, micro_batches=4, count=count)
+    assert amp.step(parts, parts_opt, loss_fn, x, y) == pytest.approx(loss, rel=1e-3)
+    torch.testing.assert_close(weights(parts), weights(whole), rtol=1e-3, atol=1e-4)
+
+    unaware = MixedPrecision(dtype, limit, micro_batches=4)
+    for either in (loss_fn, nn.functional.cross_entropy):
+        with pytest.raises(ValueError, match=r"some targets are -100.*count=lambda"):
+            unaware.step(parts, parts_opt, either, x, y)
+    with pytest.raises(ValueError, match="no target of the batch counts"):
+        amp.step(parts, parts_opt, loss_fn, x, torch.full_like(y, -100))
+
+
 # --- what underflows ---------------------------------------------------------------
 
 
@@ -224,6 +337,17 @@ def test_16_bit_parameters_are_refused_with_the_remedy(dtype):
     opt = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(ValueError, match=r"parameter 0\.weight is .*model\.float\(\)"):
         MixedPrecision(torch.float16).step(model, opt, mse, *batch())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_frozen_16_bit_base_is_taken(dtype):
+    """It gets no updates, so that none are rounded away."""
+    model, _ = make()
+    model[0].to(dtype).requires_grad_(False)
+    opt = torch.optim.SGD(model[2].parameters(), lr=0.1)
+    base, head = model[0].weight.clone(), model[2].weight.clone()
+    MixedPrecision(dtype, 1.0).step(model, opt, mse, *batch())
+    assert torch.equal(model[0].weight, base) and not torch.equal(model[2].weight, head)
 
 
 def test_an_optimizer_that_needs_a_closure_is_refused():

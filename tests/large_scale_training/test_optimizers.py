@@ -9,6 +9,7 @@ import random
 import shutil
 
 import lion_pytorch
+import numpy as np
 import pytest
 import schedulefree
 import torch
@@ -26,6 +27,7 @@ from dlcourse.large_scale_training import (
     AdamWScheduleFree,
     Lion,
     ScheduleFreeReference,
+    cosine_with_warmup,
     lion_step_reference,
     optimizer_state_bytes,
 )
@@ -764,6 +766,264 @@ def test_state_bytes_are_one_tensor_for_lion_and_two_for_the_others(make, tensor
     step_counter = 4 if make is torch.optim.AdamW else 0
     assert optimizer_state_bytes(optimizer) == tensors * 4 * 1000 + step_counter
 
+# --- Loading: hooks, and the state of other optimizers ---------------------------------------
+
+
+def trained(make, steps=2, dtype=torch.bfloat16):
+    params = parameters(0, [(3,), (2, 2)], dtype)
+    optimizer = make(params)
+    train(optimizer, params, steps)
+    return optimizer
+
+
+@pytest.mark.parametrize("make", [Lion, AdamWScheduleFree, torch.optim.AdamW])
+def test_what_a_pre_hook_returns_is_what_is_loaded(make):
+    saved = trained(make).state_dict()
+    name = "z" if make is AdamWScheduleFree else "exp_avg"
+
+    def double(_, state_dict):
+        state = {i: {**s, name: 2 * s[name]} for i, s in state_dict["state"].items()}
+        return {**state_dict, "state": state}
+
+    fresh = make(parameters(1, [(3,), (2, 2)], torch.bfloat16))
+    fresh.register_load_state_dict_pre_hook(double)
+    fresh.load_state_dict(saved)
+    for i, p in enumerate(fresh.param_groups[0]["params"]):
+        assert torch.equal(fresh.state[p][name], 2 * saved["state"][i][name])
+
+
+@pytest.mark.parametrize("make", [Lion, AdamWScheduleFree, torch.optim.AdamW])
+def test_a_pre_hook_may_rename_keys(make):
+    saved = copy.deepcopy(trained(make).state_dict())
+    name = "z" if make is AdamWScheduleFree else "exp_avg"
+    for state in saved["state"].values():
+        state["old"] = state.pop(name)
+
+    def rename(_, state_dict):
+        for state in state_dict["state"].values():
+            state[name] = state.pop("old")
+
+    fresh = make(parameters(1, [(3,), (2, 2)], torch.bfloat16))
+    fresh.register_load_state_dict_pre_hook(rename)
+    fresh.load_state_dict(saved)
+    assert name in next(iter(fresh.state.values()))
+
+
+@pytest.mark.parametrize("make", [Lion, AdamWScheduleFree, torch.optim.AdamW])
+def test_what_a_hook_adds_to_the_state_stays_and_steps_go_on(make):
+    def add(optimizer):
+        for p in optimizer.param_groups[0]["params"]:
+            optimizer.state[p]["seen"] = 7
+
+    fresh = make(parameters(1, [(3,), (2, 2)], torch.bfloat16))
+    fresh.register_load_state_dict_post_hook(add)
+    fresh.load_state_dict(trained(make).state_dict())
+    params = fresh.param_groups[0]["params"]
+    train(fresh, params, 1)
+    assert [fresh.state[p]["seen"] for p in params] == [7, 7]
+    assert fresh.state_dict()["state"][0]["seen"] == 7
+
+
+@BOTH
+def test_state_of_the_users_own_does_not_keep_ours_from_being_made(make):
+    params = parameters(0)
+    optimizer = make(params)
+    optimizer.state[params[0]]["mine"] = 1
+    train(optimizer, params, 1)
+    assert {"mine", *optimizer.state_names} == set(optimizer.state[params[0]])
+
+
+OTHERS = {
+    "SGD": lambda p: torch.optim.SGD(p, momentum=0.9),
+    "AdamW": torch.optim.AdamW,
+    "Adam": torch.optim.Adam,
+    "NAdam": torch.optim.NAdam,
+    "RAdam": torch.optim.RAdam,
+    "RMSprop": torch.optim.RMSprop,
+    "Adafactor": torch.optim.Adafactor,
+    "Lion": Lion,
+    "Schedule-Free": AdamWScheduleFree,
+}
+
+
+@pytest.mark.parametrize("steps", [0, 1], ids=["unstepped", "stepped"])
+@pytest.mark.parametrize("other", OTHERS)
+@BOTH
+def test_the_state_of_another_optimizer_changes_nothing(make, other, steps):
+    if OTHERS[other] is make:
+        pytest.skip("its own")
+    params = parameters(0)
+    state_dict = trained(OTHERS[other], steps, torch.float32).state_dict()
+    params = parameters(1, [(3,), (2, 2)])
+    optimizer = make(params, lr=0.125)
+    train(optimizer, params, 1)
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(ValueError, match=f"not of {make.__name__}"):
+        optimizer.load_state_dict(state_dict)
+    after = optimizer.state_dict()
+    assert after["param_groups"] == before["param_groups"]
+    for i, state in before["state"].items():
+        assert all(torch.equal(state[n], after["state"][i][n]) for n in state)
+    train(optimizer, params, 1)
+
+
+@BOTH
+def test_a_state_of_other_shapes_is_refused(make):
+    saved = trained(make).state_dict()
+    with pytest.raises(ValueError, match="in the order"):
+        make(parameters(0, [(2, 2), (3,)])).load_state_dict(saved)
+
+
+@BOTH
+def test_a_saved_rate_that_is_none_is_refused(make):
+    saved = trained(make).state_dict()
+    saved["param_groups"][0]["lr"] = float("nan")
+    with pytest.raises(ValueError, match="lr must be"):
+        make(parameters(0, [(3,), (2, 2)])).load_state_dict(saved)
+
+
+# --- Numbers of any kind ---------------------------------------------------------------------
+
+KINDS = {
+    "numpy": np.float64,
+    "numpy 0-d": np.array,
+    "tensor": lambda value: torch.tensor(value, dtype=torch.float64),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@EAGER
+@BOTH
+def test_settings_of_any_type_of_number_save_load_and_resume_alike(
+    make, implementation, kind, tmp_path
+):
+    settings = {"lr": 0.01, "weight_decay": 0.1, "betas": (0.9, 0.95)}
+    if make is AdamWScheduleFree:
+        settings |= {"eps": 1e-6, "warmup_steps": 4}
+
+    def of_kind(value):
+        return tuple(map(of_kind, value)) if isinstance(value, tuple) else KINDS[kind](value)
+
+    ends = []
+    for given in (settings, {name: of_kind(value) for name, value in settings.items()}):
+        params = parameters(0)
+        optimizer = make(params, **given, implementation=implementation)
+        schedule = LambdaLR(optimizer, lambda step: 1 / (1 + step))
+        for part in range(2):
+            for step in range(4):
+                train(optimizer, params, 1, seed=10 * part + step)
+                schedule.step()
+            torch.save([optimizer.state_dict(), schedule.state_dict()], tmp_path / "state")
+            saved = torch.load(tmp_path / "state", weights_only=True)
+            optimizer = make(params, **given, implementation=implementation)
+            schedule = LambdaLR(optimizer, lambda step: 1 / (1 + step))
+            optimizer.load_state_dict(saved[0])
+            schedule.load_state_dict(saved[1])
+        ends.append([p.detach().clone() for p in params])
+    assert largest_difference(*ends) < 1e-12
+
+
+def test_a_rate_that_is_a_tensor_may_be_changed_in_place():
+    rate = torch.tensor(0.5)
+    p = nn.Parameter(torch.zeros(1))
+    optimizer = Lion([p], lr=rate)
+    for expected in (-0.5, -0.75):
+        p.grad = torch.ones(1)
+        optimizer.step()
+        assert p.item() == expected
+        rate.fill_(0.25)
+
+
+@pytest.mark.parametrize("wrong", ["0.1", None, torch.ones(2), [0.1]], ids=str)
+@BOTH
+def test_a_rate_that_is_no_number_is_refused(make, wrong):
+    if wrong == "0.1":
+        pytest.skip("float() reads it")
+    with pytest.raises(ValueError, match="lr must be one number"):
+        make(parameters(0), lr=wrong)
+
+
+@pytest.mark.parametrize("wrong", [0.9, None, ("a", "b"), (float("nan"), 0.9)], ids=str)
+@BOTH
+def test_betas_that_are_not_two_numbers_are_refused(make, wrong):
+    with pytest.raises(ValueError, match="betas must be two numbers"):
+        make(parameters(0), betas=wrong)
+
+
+# --- Steps that move nothing, and what stops an element --------------------------------------
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+@BOTH
+def test_a_closure_is_always_called_and_its_loss_returned(make, rate):
+    params = parameters(0)
+    optimizer = make(params, lr=rate)
+    set_gradients(params, [torch.zeros_like(p) for p in params])
+    assert optimizer.step(lambda: torch.tensor(5.0)).item() == 5.0
+
+
+def test_the_first_step_of_a_warm_up_calls_its_closure():
+    params = parameters(0)
+    optimizer = AdamWScheduleFree(params)
+    cosine_with_warmup(optimizer, 2, 10)
+    set_gradients(params, [torch.zeros_like(p) for p in params])
+    assert optimizer.step(lambda: torch.tensor(5.0)).item() == 5.0
+    assert optimizer.param_groups[0]["k"] == 1
+    optimizer.eval()
+    with pytest.raises(RuntimeError, match="eval mode"):
+        optimizer.step(lambda: torch.tensor(5.0))
+
+
+@EAGER
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@BOTH
+def test_without_any_gradient_nothing_moves_in_every_dtype(make, dtype, implementation):
+    params = parameters(0, dtype=dtype)
+    optimizer = make(params, lr=0.1, weight_decay=0.1, implementation=implementation)
+    optimizer.step()
+    assert all(torch.equal(p, q) for p, q in zip(params, parameters(0, dtype=dtype)))
+    assert not any(optimizer.state.values())
+
+
+@BOTH
+def test_a_refused_gradient_in_the_second_group_changes_nothing_in_the_first(make):
+    first, embedding = parameters(0), nn.Embedding(5, 2, sparse=True)
+    optimizer = make([{"params": first}, {"params": embedding.parameters()}])
+    set_gradients(first, gradients(0, first))
+    embedding(torch.tensor([1, 2])).sum().backward()
+    with pytest.raises(RuntimeError, match="sparse=False"):
+        optimizer.step()
+    assert all(torch.equal(p, q) for p, q in zip(first, parameters(0)))
+    assert optimizer.param_groups[0].get("k", 0) == 0
+
+
+@EAGER
+def test_one_nan_gradient_stops_an_element_of_lion_and_ends_in_nan_with_adamw(implementation):
+    ends = {}
+    for name, make in {
+        "Lion": lambda p: Lion(p, lr=0.1, implementation=implementation),
+        "AdamW": lambda p: torch.optim.AdamW(p, lr=0.1),
+    }.items():
+        p = nn.Parameter(torch.zeros(2))
+        optimizer = make([p])
+        for step in range(50):
+            p.grad = torch.tensor([math.nan if step == 3 else 1.0, 1.0])
+            optimizer.step()
+        ends[name] = p.detach()
+    assert ends["Lion"].tolist() == pytest.approx([-0.3, -5.0], abs=1e-5)
+    assert ends["AdamW"].isnan().tolist() == [True, False]
+
+
+@pytest.mark.parametrize(("beta2", "held"), [(0.99, 0.80), (0.999, 0.25)])
+def test_a_bfloat16_momentum_stalls_where_its_increment_is_half_a_unit(beta2, held):
+    """From 0 towards a gradient of 1. A float32 momentum gets there."""
+    low, high = torch.zeros((), dtype=torch.bfloat16), torch.zeros(())
+    for _ in range(10_000):
+        low = (beta2 * low.float() + (1 - beta2)).bfloat16()
+        high = beta2 * high + (1 - beta2)
+    assert low.item() == pytest.approx(held, abs=0.01)
+    assert high.item() == pytest.approx(1, abs=1e-3)
+
 
 # --- What the listings of section 119.2 do -------------------------------------------------
 
@@ -999,3 +1259,24 @@ def test_memory_order_of_parameter_and_gradient_does_not_matter(optimizer_class)
             ends.append(p.detach().contiguous())
     for end in ends[1:]:
         torch.testing.assert_close(end, ends[0], rtol=0, atol=1e-12)
+
+
+# --- The recorded measurement, small and on a CPU --------------------------------------------
+
+
+def test_the_measurement_of_step_times_runs_on_a_cpu():
+    from dlcourse.large_scale_training.experiments.step_time import (
+        disagreement,
+        measure_optimizers,
+        transformer_shapes,
+    )
+
+    assert len(transformer_shapes()) == 146
+    names = ("AdamW foreach", "AdamW fused", "Lion loop", "Lion foreach", "Schedule-Free foreach")
+    result = measure_optimizers([(8, 8), (8,)], "cpu", names=names, repeats=2, copied=2**10)
+    assert result["parameters"] == 72 and result["tensors"] == 2
+    assert result["bytes"]["Lion loop"] == 20 * 72
+    assert all(len(result["alone"][name]) == 2 for name in names)
+    for form in ("loop", "foreach"):
+        for dtype in (torch.float32, torch.bfloat16):
+            assert disagreement(form, "cpu", dtype) < 1e-3

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import json
 import math
 import random
+import re
 import warnings
 
+import numpy as np
 import pytest
 import torch
 import transformers.optimization as hf
@@ -109,10 +112,10 @@ def test_cosine_equals_transformers_up_to_its_last_step(seed):
     rng, warmup, total, rates = drawn(seed)
     cycles = rng.choice([0.5, 1, 1.5, rng.uniform(0.1, 3)])
     assert_same_runs(
-        used_by(lambda o: cosine_with_warmup(o, warmup, total, cycles), total + 1, *rates),
+        used_by(lambda o: cosine_with_warmup(o, warmup, total, cycles), total, *rates),
         used_by(
             lambda o: hf.get_cosine_schedule_with_warmup(o, warmup, total, cycles),
-            total + 1,
+            total,
             *rates,
         ),
     )
@@ -123,12 +126,12 @@ def test_cosine_with_a_floor_equals_transformers(seed):
     rng, warmup, total, rates = drawn(seed)
     cycles, ratio = rng.choice([0.5, rng.uniform(0.1, 3)]), rng.random()
     assert_same_runs(
-        used_by(lambda o: cosine_with_warmup(o, warmup, total, cycles, ratio), total + 1, *rates),
+        used_by(lambda o: cosine_with_warmup(o, warmup, total, cycles, ratio), total, *rates),
         used_by(
             lambda o: hf.get_cosine_with_min_lr_schedule_with_warmup(
                 o, warmup, total, cycles, min_lr_rate=ratio
             ),
-            total + 1,
+            total,
             *rates,
         ),
     )
@@ -335,15 +338,16 @@ def test_no_warmup_starts_at_the_base_rate(build):
     assert used_by(build, 1, 0.3) == [[0.3]]
 
 
-def test_a_run_that_is_all_warmup_ends_at_the_base_rate():
-    assert [cosine_multiplier(k, 4, 4) for k in range(6)] == [0.0, 0.25, 0.5, 0.75, 1.0, 0.0]
+def test_a_run_that_is_all_warmup_never_gets_to_the_base_rate():
+    assert [cosine_multiplier(k, 4, 4) for k in range(6)] == [0.0, 0.25, 0.5, 0.75, 0.0, 0.0]
 
 
 def test_half_a_cycle_goes_down_once_and_a_whole_one_comes_back_up():
-    at = {c: [cosine_multiplier(k, 0, 8, num_cycles=c) for k in (0, 4, 8)] for c in (0.5, 1, 1.5)}
-    assert at[0.5] == pytest.approx([1, 0.5, 0])
-    assert at[1] == pytest.approx([1, 0, 1])
-    assert at[1.5] == pytest.approx([1, 0.5, 0])
+    steps = (0, 50_000, 99_999)
+    at = {c: [cosine_multiplier(k, 0, 100_000, num_cycles=c) for k in steps] for c in (0.5, 1, 1.5)}
+    assert at[0.5] == pytest.approx([1, 0.5, 0], abs=1e-8)
+    assert at[1] == pytest.approx([1, 0, 1], abs=1e-8)
+    assert at[1.5] == pytest.approx([1, 0.5, 0], abs=1e-8)
 
 
 def test_the_floor_is_reached_by_interpolation_and_only_at_the_end():
@@ -398,7 +402,8 @@ def test_past_the_last_step_the_rate_stays_at_its_minimum(build):
 
 @pytest.mark.parametrize("cycles", [0.3, 1, 1.25, 2])
 def test_past_the_last_step_the_rate_is_the_minimum_whatever_the_number_of_cycles(cycles):
-    assert all(cosine_multiplier(k, 5, 40, cycles, 0.1) == 0.1 for k in range(41, 200))
+    assert all(cosine_multiplier(k, 5, 40, cycles, 0.1) == 0.1 for k in range(40, 200))
+    assert all(cosine_multiplier(k, 40, 40, cycles, 0.1) == 0.1 for k in range(40, 200))
 
 
 def test_cosines_of_transformers_and_torch_rise_again_past_the_last_step():
@@ -618,8 +623,6 @@ def test_the_state_is_plain_numbers_and_shares_nothing_with_the_scheduler(build)
 
 
 def test_numpy_counts_are_saved_as_plain_numbers():
-    import numpy as np
-
     scheduler = cosine_with_warmup(make_optimizer(0.1), np.int64(5), np.int32(40), np.float64(0.5))
     assert through_a_file(scheduler.state_dict())["settings"]["num_training_steps"] == 40
 
@@ -657,6 +660,216 @@ def test_a_state_of_another_kind_of_scheduler_is_refused():
     theirs = LambdaLR(make_optimizer(0.1), lambda step: 1.0).state_dict()
     with pytest.raises(ValueError, match="not the state of a MultiplierLR"):
         cosine_with_warmup(make_optimizer(0.1), 5, 40).load_state_dict(theirs)
+
+
+def ramp(step, slope):
+    return step * slope
+
+
+@pytest.mark.parametrize(
+    ("saved", "other", "complaint"),
+    [
+        (lambda k: 1 / (1 + k), lambda k: 0.5 ** (k / 10), "both are called"),
+        (lambda k: 1.0 if k < 9 else 0.1, lambda k: 1.0 if k < 900 else 0.1, "at step 11"),
+        (
+            functools.partial(ramp, slope=0.1),
+            functools.partial(ramp, slope=0.2),
+            "schedule ramp(slope=0.1), here ramp(slope=0.2)",
+        ),
+        (functools.partial(ramp, slope=0.1), lambda k: 0.1 * k, "schedule ramp(slope=0.1), here"),
+        ([1.0, 0.5, 0.25].__getitem__, [1.0, 0.5, 0.2, 0.1].__getitem__, "at step 2"),
+    ],
+)
+def test_functions_of_one_name_are_told_apart_by_their_values(saved, other, complaint):
+    optimizer = make_optimizer(0.1)
+    schedule = MultiplierLR(optimizer, saved)
+    run(optimizer, schedule, 2)
+    state = through_a_file(schedule.state_dict())
+    again = MultiplierLR(make_optimizer(0.1), saved)
+    again.load_state_dict(state)
+    assert again.get_last_lr() == schedule.get_last_lr() and again.last_epoch == 2
+
+    wrong = MultiplierLR(make_optimizer(0.1), other)
+    before = wrong.state_dict()
+    with pytest.raises(ValueError, match=re.escape(complaint)) as error:
+        wrong.load_state_dict(state)
+    assert "move_to(2)" in str(error.value)
+    assert wrong.state_dict() == before
+
+
+def test_a_callable_object_can_be_a_schedule():
+    class Halving:
+        def __call__(self, step):
+            return 0.5**step
+
+    schedule = MultiplierLR(make_optimizer(0.8), Halving())
+    assert schedule.state_dict()["schedule"].endswith("Halving")
+    assert schedule.rates_at(2) == [0.2]
+
+
+@every_schedule
+def test_a_group_that_is_added_later_joins_with_its_own_rate(build):
+    optimizer = make_optimizer(0.1, 0.02)
+    schedule = build(optimizer)
+    run(optimizer, schedule, 3)
+    weight = torch.nn.Parameter(torch.ones(3))
+    weight.grad = torch.ones(3)
+    optimizer.add_param_group({"params": [weight], "lr": 0.4})
+    optimizer.step()
+    schedule.step()
+    assert schedule.last_epoch == 4
+    shares = [rate / base for rate, base in zip(current_rates(optimizer), schedule.base_lrs)]
+    floor = schedule.state_dict()["settings"]["min_lr"]
+    if not floor:
+        assert shares == pytest.approx([shares[0]] * 3)
+    assert schedule.rates_at(4) == pytest.approx(current_rates(optimizer))
+    assert schedule.base_lrs[2] == 0.4 == optimizer.param_groups[2]["initial_lr"]
+    assert len(schedule.state_dict()["base_lrs"]) == 3
+    schedule.move_to(20)
+    assert schedule.get_last_lr() == pytest.approx(schedule.rates_at(20))
+
+
+@every_schedule
+def test_a_step_that_cannot_be_taken_changes_nothing(build):
+    optimizer = make_optimizer(0.1, 0.02, kind=AdamW)
+    schedule = build(optimizer)
+    run(optimizer, schedule, 3)
+    before = schedule.state_dict(), current_rates(optimizer)
+    lost = optimizer.param_groups.pop()
+    for call in (schedule.step, lambda: schedule.move_to(7)):
+        with pytest.raises(ValueError, match="built for 2 parameter groups, the optimizer has 1"):
+            call()
+    optimizer.param_groups.append(lost)
+    assert (schedule.state_dict(), current_rates(optimizer)) == before
+
+
+def test_a_shape_that_ends_stops_the_schedule_where_it_stands():
+    optimizer = make_optimizer(0.1)
+    schedule = MultiplierLR(optimizer, [1.0, 0.5].__getitem__)
+    run(optimizer, schedule, 1)
+    before = schedule.state_dict(), current_rates(optimizer)
+    for call in (schedule.step, lambda: schedule.move_to(2)):
+        with pytest.raises(IndexError):
+            call()
+        assert (schedule.state_dict(), current_rates(optimizer)) == before
+
+
+def test_a_new_group_below_the_floor_is_refused_and_changes_nothing():
+    optimizer = make_optimizer(0.1)
+    schedule = WarmupCosineLR(optimizer, 0, 10, min_lr=0.01)
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(1))], "lr": 0.001})
+    with pytest.raises(ValueError, match="smallest base rate, 0.001"):
+        schedule.step()
+    assert (schedule.last_epoch, current_rates(optimizer)) == (0, [0.1, 0.001])
+
+
+@pytest.mark.parametrize("wrong", [-1, 2.5, math.nan, None, "3"])
+def test_a_state_with_an_impossible_step_changes_nothing(wrong):
+    schedule = cosine_with_warmup(make_optimizer(0.1), 5, 40)
+    before = schedule.state_dict()
+    with pytest.raises(ValueError, match="step must be a whole number"):
+        schedule.load_state_dict(before | {"last_epoch": wrong, "base_lrs": [7.0]})
+    assert schedule.state_dict() == before
+
+
+def test_a_state_of_one_cycle_is_not_that_of_its_shape_alone():
+    """The shape alone moves no momentum."""
+    state = MultiplierLR(
+        make_optimizer(0.1), one_cycle_multiplier, total_steps=40, pct_start=0.3
+    ).state_dict()
+    with pytest.raises(ValueError, match="schedule one_cycle_multiplier, here one_cycle"):
+        one_cycle(make_optimizer(0.1), 0.1, 40).load_state_dict(state)
+
+
+def test_two_schedules_on_one_optimizer_do_not_multiply():
+    optimizer = make_optimizer(0.1)
+    first, second = cosine_with_warmup(optimizer, 0, 10), warmup_stable_decay(optimizer, 0, 10)
+    optimizer.step()
+    first.step()
+    second.step()
+    assert current_rates(optimizer) == second.rates_at(1) == [0.1]
+
+
+def test_dinos_warmup_is_at_the_full_rate_one_step_earlier():
+    dino = np.linspace(0, 1, 10)  # over W = 10 steps, the first at 0 and the last at 1
+    assert [cosine_multiplier(k, 10, 100) for k in (9, 10)] == [0.9, 1.0]
+    assert dino[9] == 1.0
+
+
+@pytest.mark.parametrize("momentum", [0.85, 0.95])
+def test_momentum_lengthens_the_steps_of_sgd_and_not_those_of_adam(momentum):
+    def step_length(kind, **options):
+        weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        optimizer = kind([weight], lr=0.01, **options)
+        for _ in range(400):
+            weight.grad, before = torch.ones_like(weight), weight.detach().clone()
+            optimizer.step()
+        return (before - weight.detach()).item() / 0.01
+
+    assert step_length(SGD, momentum=momentum) == pytest.approx(1 / (1 - momentum), rel=1e-6)
+    adam = step_length(AdamW, betas=(momentum, 0.999), weight_decay=0.0)
+    assert adam == pytest.approx(1, rel=1e-6)
+
+
+def test_a_rate_that_is_a_tensor_resumes_to_the_bit():
+    def start():
+        weight = torch.nn.Parameter(torch.ones(3))
+        optimizer = AdamW([weight], lr=torch.tensor(0.1))
+        return weight, optimizer, cosine_with_warmup(optimizer, 3, 20)
+
+    def go(parts, steps):
+        weight, optimizer, schedule = parts
+        for _ in range(steps):
+            weight.grad = weight.detach().sin()
+            optimizer.step()
+            schedule.step()
+
+    whole, stopped, resumed = start(), start(), start()
+    go(whole, 20)
+    go(stopped, 9)
+    saved = through_a_file([stopped[1].state_dict(), stopped[2].state_dict()])
+    resumed[0].data.copy_(stopped[0])
+    resumed[1].load_state_dict(saved[0])
+    resumed[2].load_state_dict(saved[1])
+    go(resumed, 11)
+    assert torch.equal(whole[0], resumed[0])
+
+
+SCALARS = {"python": (int, float), "numpy": (np.int64, np.float64), "array": (np.array, np.array)}
+SCALARS["tensor"] = (torch.tensor, lambda x: torch.tensor(x, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("kind", SCALARS)
+def test_counts_and_rates_of_any_number_type_save_load_and_resume_alike(kind):
+    whole, real = SCALARS[kind]
+    builds = {
+        "cosine": lambda o: cosine_with_warmup(o, whole(5), whole(40), real(0.5), real(0.1)),
+        "restarts": lambda o: cosine_with_restarts(
+            o, whole(5), whole(5), whole(3), whole(2), real(0.1)
+        ),
+        "stable": lambda o: warmup_stable_decay(o, whole(5), whole(40), real(0.2), real(0.1)),
+        "absolute": lambda o: WarmupCosineLR(o, whole(5), whole(40), real(1e-3)),
+        "one cycle": lambda o: one_cycle(o, [real(0.3), real(0.1)], whole(40), real(0.3)),
+    }
+
+    for name, build in builds.items():
+        plain = make_optimizer(0.1, 0.02, kind=AdamW)
+        reference = SCHEDULES[name](plain)
+        expected = run(plain, reference, 20)
+        rates = (0.1, 0.02) if kind == "array" else (real(0.1), real(0.02))
+        optimizer = make_optimizer(*rates, kind=AdamW)
+        schedule = build(optimizer)
+        assert np.allclose(run(optimizer, schedule, 12), expected[:12])
+        assert all(type(rate) is float for rate in schedule.base_lrs)
+        through_a_file(optimizer.state_dict())
+        state = through_a_file(schedule.state_dict())
+        assert json.loads(json.dumps(state)) == state
+        fresh = make_optimizer(0.1, 0.02, kind=AdamW)
+        resumed = SCHEDULES[name](fresh)
+        resumed.load_state_dict(state)  # into one that was built with Python's numbers
+        assert np.allclose(run(fresh, resumed, 8), expected[12:])
+        schedule.move_to(whole(15))
+        assert current_rates(optimizer) == pytest.approx(expected[15])
 
 
 @every_schedule
@@ -997,3 +1210,63 @@ def test_listing_one_cycle_raises_on_an_optimizer_without_momentum():
 def test_listing_one_cycle_divides_by_zero_when_the_rise_is_one_step():
     with pytest.raises(ZeroDivisionError):
         OneCycleLR(make_optimizer(0.1), 0.1, total_steps=10, pct_start=0.1)
+
+
+# ------------------------------------------------------------- the contest of the recorded cell
+
+
+@pytest.fixture(scope="module")
+def task():
+    from dlcourse.large_scale_training.experiments import rates
+
+    return rates, rates.digits_task()
+
+
+def weights_of(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()]).clone()
+
+
+def test_a_rival_that_branches_ends_as_the_run_that_was_planned(task):
+    """Budgets do not disturb each other: one run for all of them is a run for each."""
+    rates, data = task
+    for name, (_, values, run_rival) in rates.RIVALS.items():
+        own = values[0] if values else 0.0
+        both = run_rival(data, 0.01, own, (0, 1), [30, 60], weights_of)
+        for budget in (30, 60):
+            (alone,) = run_rival(data, 0.01, own, (0, 1), [budget], weights_of).values()
+            # Schedule-Free goes to x and back to y for each measurement: equal but for rounding.
+            assert torch.allclose(both[budget], alone, atol=1e-5), (name, budget)
+    planned = rates.MLPs(rates.SIZES, (0, 1))
+    optimizer = rates.adamw(planned, 0.01)
+    schedule = warmup_stable_decay(optimizer, rates.WARMUP, 60, 0.2)
+    rates.train(planned, optimizer, data.train, steps=60, scheduler=schedule)
+    branched = rates.RIVALS["WSD"][2](data, 0.01, 0.2, (0, 1), [30, 60], weights_of)[60]
+    assert torch.equal(branched, weights_of(planned))
+
+
+def test_the_averaged_rival_is_the_mean_of_the_last_weights(task):
+    rates, data = task
+    path = rates.RIVALS["constant"][2](data, 0.01, 0.0, (3,), range(1, 41), weights_of)
+    averaged = rates.RIVALS["averaged"][2](data, 0.01, 0.2, (3,), [40], weights_of)[40]
+    expected = torch.stack([path[step] for step in range(33, 41)]).mean(0)
+    assert torch.allclose(averaged, expected, atol=1e-6)
+
+
+def test_the_lowest_validation_loss_chooses_and_every_rival_has_as_many_trials(task, monkeypatch):
+    rates, data = task
+    calls = {}
+
+    def rival(name):
+        def run_rival(data, lr, own, seeds, budgets, measure):
+            calls.setdefault(name, []).append((lr, own))
+            return {budget: abs(lr - 0.02 * 100 / budget) + own for budget in budgets}
+
+        return run_rival
+
+    fakes = {n: (what, own, rival(n)) for n, (what, own, _) in rates.RIVALS.items()}
+    monkeypatch.setattr(rates, "RIVALS", fakes)
+    table = rates.tune(data, (0,), [100, 200], [0.01, 0.02, 0.04])
+    assert {len(set(tried)) for tried in calls.values()} == {6}
+    chosen = rates.choose(table)
+    assert chosen["cosine"] == {100: (0.02, 0.0), 200: (0.01, 0.0)}
+    assert chosen["WSD"] == {100: (0.02, 0.2), 200: (0.01, 0.2)}

@@ -17,18 +17,33 @@ from dlcourse.self_supervised_learning import (
     MaskedAutoencoder,
     SimCLR,
     VisionTransformer,
+    fine_tune,
     logistic_probe,
+    pretrain,
 )
 from dlcourse.self_supervised_learning.experiments import (
+    benchmark_fine_tuning,
     benchmark_methods,
     benchmark_readings,
     digit_labels,
     dino_collapse,
     dino_step,
     simclr_runs,
+    simmim_grid,
+    simmim_runs,
     small_dinov2,
 )
+from dlcourse.self_supervised_learning.experiments import masked_autoencoder_runs as runs
+from dlcourse.self_supervised_learning.experiments import masked_autoencoder_speed as speed
 from dlcourse.self_supervised_learning.experiments.benchmark import Benchmark, combined
+from dlcourse.self_supervised_learning.experiments.benchmark_fine_tuning import (
+    ManyReadouts,
+    Readout,
+    choose,
+    fine_tune_all,
+    shuffled,
+)
+from dlcourse.self_supervised_learning.experiments.benchmark_times import print_times
 from dlcourse.self_supervised_learning.experiments.masked_autoencoder_cost import (
     masked_autoencoder_flops,
     training_step,
@@ -232,7 +247,7 @@ def test_the_benchmark_fills_its_table():
                 assert all(len(values) == 2 for values in by_share.values())
                 assert all(0 <= v <= 1 for values in by_share.values() for v in values)
     assert len(benchmark.table) == 7
-    assert set(benchmark.kept()["steps"]) == set(benchmark_methods.METHODS)
+    assert set(benchmark.kept()["steps"]) == {*benchmark_methods.METHODS, "supervised"}
 
 
 def test_methods_of_the_benchmark_train_the_one_encoder():
@@ -256,15 +271,87 @@ def test_a_copy_of_a_compiled_encoder_is_not_compiled():
     assert copy.deepcopy(encoder).blocks[0]._compiled_call_impl is None
 
 
+def painted(*sizes, size=16):
+    return [benchmark_readings.paint(n, size, n, CPU) for n in sizes]
+
+
 def test_fine_tuning_learns_and_each_factor_has_its_own_choice():
-    contest = small_contest(label_batch=64, label_steps=60, rates=(1e-6, 3e-3), patch_size=8)
-    parts = [benchmark_readings.paint(n, 16, n, CPU) for n in (600, 200, 203)]
-    done = benchmark_readings.fine_tuned(
-        lambda: benchmark_methods.make_encoder(contest, 0), "mean", *parts, contest, [60], 0
+    contest = small_contest(
+        label_batch=64, rates=(1e-6, 3e-3), patch_size=8, shares=(1.0,), labelled=600
     )
-    assert done.accuracy["hue"] > 0.35  # guessing: 0.17
-    views, rate, steps = done.chosen["hue"]
-    assert (views, rate, steps) == ("crop", 3e-3, 60)  # jitter blurs the hue; 1e-6 stands still
+    start = benchmark_methods.make_encoder(contest, 0)
+    tried = fine_tune_all(start, "mean", *painted(600, 600, 203), contest, 60, 0)[1.0]
+    assert len(tried) == 4  # two views by two rates
+    best = choose(tried)
+    assert tried[best["hue"]].test["hue"] > 0.35  # guessing: 0.17
+    assert best["hue"] == ("crop", 3e-3, 60)  # jitter blurs the hue; 1e-6 stands still
+
+
+def test_runs_side_by_side_are_the_training_loops_runs():
+    """Each of the batched runs equals ``pretrain`` of one network on the same batches."""
+    contest, rates, steps = small_contest(), (3e-3, 1e-2), 6
+    start = benchmark_methods.make_encoder(contest, 0)
+    pictures = painted(40)[0]
+    labels = pictures.labels["shape"]
+    batches = [torch.randperm(40)[:8] for _ in range(steps)]
+    many = ManyReadouts(Readout(copy.deepcopy(start), "class"), rates, steps)
+    for index in batches:
+        logits = many(pictures.x[index].expand(2, -1, -1, -1, -1))[..., :8]
+        many.update(sum(nn.functional.cross_entropy(run, labels[index]) for run in logits))
+    for i, rate in enumerate(rates):
+        alone, taken = Readout(copy.deepcopy(start), "class"), iter(batches)
+
+        def loss(_, g, alone=alone, taken=taken):
+            index = next(taken)
+            return nn.functional.cross_entropy(alone(pictures.x[index])[:, :8], labels[index])
+
+        pretrain(alone, loss, 40, steps=steps, batch_size=8, lr=rate, max_grad_norm=1.0)
+        with torch.no_grad():
+            expected = alone(pictures.x)
+            found = many.all_alike(pictures.x)[i]
+        assert expected[:, :8].std() > 0.03  # it has moved: the heads began at zero
+        assert torch.allclose(found, expected, atol=2e-4)
+
+
+def test_runs_of_few_labels_see_no_others():
+    """A run with 8 labels does not change when the other pictures do, and one with all does."""
+    contest = small_contest(labelled=80, shares=(0.1, 1.0), rates=(3e-3,), label_views=("crop",))
+    train, validation, test = painted(80, 81, 40)
+    other = benchmark_readings.Pictures(train.x.clone(), dict(train.labels))
+    other.x[8:] = other.x[8:].flip(0)
+    start, found = benchmark_methods.make_encoder(contest, 0), []
+    for pictures in (train, other):
+        many = ManyReadouts(Readout(copy.deepcopy(start), "mean"), [3e-3] * 2, 4)
+        drawn = torch.Generator().manual_seed(0)
+        losses = benchmark_fine_tuning._losses(many, pictures, contest, drawn, 0)
+        for _, loss in zip(range(4), losses, strict=False):
+            many.update(loss)
+        found.append(many.weights.detach())
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-6)
+    assert not torch.allclose(found[0][1], found[1][1], atol=1e-4)
+
+
+def test_runs_compute_in_the_asked_dtype_and_keep_their_weights():
+    network = Readout(benchmark_methods.make_encoder(small_contest(), 0), "mean")
+    many = ManyReadouts(network, (1e-3, 1e-3), 1, torch.bfloat16)
+    logits = many.all_alike(painted(4)[0].x)
+    many.update((logits.float() - 1).square().sum())
+    assert logits.dtype == torch.bfloat16
+    assert many.weights.dtype == many.mean.dtype == torch.float32
+
+
+def test_every_label_is_drawn_equally_often():
+    batches = shuffled(10, 16, torch.Generator().manual_seed(0))
+    drawn = torch.cat([next(batches) for _ in range(5)])  # eight passes
+    assert torch.equal(drawn.bincount(), torch.full((10,), 8))
+    assert not torch.equal(drawn[:10], drawn[10:20])
+
+
+def test_times_of_the_benchmark_are_printed(capsys):
+    print_times(small_contest(), steps=2)
+    printed = capsys.readouterr().out
+    for part in ("painting", "fine-tuning of a seed", "pixels: logistic probe", "MAE"):
+        assert part in printed
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
@@ -376,6 +463,245 @@ def test_parts_of_the_benchmark_come_together():
     assert both["table"] == {"MAE": 1, "SimMIM": 3} and both["pictures"] == 5
     with pytest.raises(ValueError, match="pictures"):
         combined([{**one, "pictures": 5}, {**other, "pictures": 6}])
+
+
+# --- Masked autoencoders ---------------------------------------------------------------------
+
+
+RUN = {"n": 64, "labelled": 40, "size": 16, "fractions": (0.5, 1.0), "seeds": (0, 1)}
+QUICK = {"rates": (1e-3, 3e-3), "steps": (2,), "batch_size": 8}
+
+
+def test_standardised_pictures_have_about_mean_0_and_deviation_1_and_come_back():
+    images = render_shapes(shape_factors(400, torch.Generator().manual_seed(3)), 24)
+    x = runs.standardised(images)
+    assert abs(x.mean().item()) < 0.1
+    assert 0.9 < x.std().item() < 1.1
+    assert torch.allclose(runs.as_pictures(x), images, atol=1e-6)
+
+
+def test_guesses_of_a_painting_are_what_they_are_called():
+    # Two patches of one color each side by side, half of the picture red and half blue.
+    model = runs.small_autoencoder(0, 0.5, norm_pix_loss=False, size=8)
+    images = torch.zeros(2, 3, 8, 8)
+    images[0] = 0.5
+    images[1, 0, :, :4], images[1, 2, :, 4:] = 1.0, 1.0
+    errors = runs.painting_errors(model, images[:1], ratio=0.5)
+    assert errors["mean color"] == pytest.approx(0, abs=1e-10)
+    assert errors["nearest patch"] == pytest.approx(0, abs=1e-10)
+    assert errors["model"] > 0.01  # not trained
+    # By hand: which patches are seen follows from the seed.
+    noise = torch.rand(1, 4, generator=torch.Generator().manual_seed(0))[0]
+    seen, hidden = noise.argsort()[:2], noise.argsort()[2:]
+    colors = torch.tensor([[1.0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 0, 1]]) / runs.SPREAD
+    by_mean = (colors[hidden] - colors[seen].mean(0)).square().mean().item()
+    errors = runs.painting_errors(model, images[1:], ratio=0.5)
+    assert errors["mean color"] == pytest.approx(by_mean, rel=1e-5)
+    with pytest.raises(ValueError, match="norm_pix_loss=False"):
+        runs.painting_errors(runs.small_autoencoder(0, size=8), images)
+
+
+def test_the_pictures_and_labels_of_masked_autoencoders_are_those_of_simclr():
+    n, labelled, size = 80, 40, 24
+    theirs = simclr_runs.what_is_kept(
+        {}, n=n, labelled=labelled, size=size, fractions=(1.0,), seeds=(0,)
+    )
+    data = runs._pictures(n, labelled, size)
+    for factor, splits in data.items():
+        fit, _ = runs._shares(splits, labelled, 1.0, 0)
+        flat = [Split(part.x.flatten(1), part.y) for part in (fit, splits.test)]
+        expected = theirs["pixels"]["k-NN"][factor]["100"][0]
+        assert simclr_runs.knn_accuracy(*flat, k=10) == pytest.approx(expected)
+
+
+def test_frozen_and_trained_readings_have_a_number_for_each_seed_share_and_factor():
+    table = runs.frozen(steps=2, **RUN)
+    assert set(table) == {"random encoder", "normalised", "pixels"}
+    for readings in table.values():
+        assert set(readings) == {"k-NN", "logistic probe"}
+        for factors in readings.values():
+            assert set(factors) == set(simclr_runs.FACTORS)
+            assert {(p, len(v)) for by in factors.values() for p, v in by.items()} == {
+                ("50", 2),
+                ("100", 2),
+            }
+    for factor in ("texture", "hue"):
+        for table, rates in (
+            runs.fine_tuned(steps=2, factor=factor, budget=QUICK, **RUN),
+            runs.supervised("ViT", factor=factor, budget=QUICK, **RUN),
+            runs.supervised("ConvNet", factor=factor, budget=QUICK, **RUN),
+        ):
+            (readings,) = table.values()
+            assert {p: len(v) for p, v in readings["fine-tuned"][factor].items()} == {
+                "50": 2,
+                "100": 2,
+            }
+            assert all(r in QUICK["rates"] for chosen in rates.values() for r in chosen)
+    with pytest.raises(ValueError, match="kind is one of"):
+        runs.supervised("MLP", **RUN)
+
+
+def test_what_is_trained_on_labels_learns_and_starts_where_the_pre_training_ended(monkeypatch):
+    starts = []
+
+    def spy(start, *args, **kwargs):
+        starts.append(start())
+        return fine_tune(start, *args, **kwargs)
+
+    monkeypatch.setattr(runs, "fine_tune", spy)
+    run = {**RUN, "n": 400, "labelled": 300, "fractions": (1.0,), "seeds": (0,), "size": 24}
+    budget = {"rates": (6e-3,), "steps": (150,), "batch_size": 32}
+    table, _ = runs.supervised("ConvNet", budget=budget, **run)
+    assert table["supervised ConvNet"]["fine-tuned"]["texture"]["100"][0] > 0.5  # guessing: .25
+    runs.fine_tuned(steps=3, budget={**budget, "steps": (1,)}, **run)
+    images = runs._pictures(400, 300, 24)["texture"].train.x
+    trained, _ = runs.train_autoencoder(images, 0, steps=3)
+    for found, right in zip(starts[1].parameters(), trained.encoder.parameters(), strict=True):
+        assert torch.equal(found, right)
+
+
+def test_the_ratio_sweep_reads_every_ratio_and_returns_a_model_of_each():
+    table, models = runs.ratio_sweep(
+        CPU, ratios=(0.5, 0.75), seeds=(0, 1), n=64, labelled=40, tested=40, size=16, width=32,
+        depth=1, steps=2, batch_size=16, fractions=(1.0,),
+    )  # fmt: skip
+    assert set(table) == {"untrained", "0.5", "0.75"}
+    assert {r: m.mask_ratio for r, m in models.items()} == {"0.5": 0.5, "0.75": 0.75}
+    for readings in table.values():
+        assert all(len(by["100"]) == 2 for by in readings["ridge probe"].values())
+
+
+TINY_MAE = speed.SpeedSizes(
+    image=32, patch=8, width=32, depth=2, heads=2, decoder_width=16, decoder_depth=2,
+    decoder_heads=2, batch=4,
+)  # fmt: skip
+
+
+def test_the_defaults_of_a_step_are_the_papers_and_both_models_have_the_same_weights():
+    assert speed.SpeedSizes().patches == 196
+    count = {
+        who: sum(p.numel() for p in make().parameters() if p.requires_grad)
+        for who, make in (("ours", TINY_MAE.ours), ("theirs", TINY_MAE.theirs))
+    }
+    # transformers' queries, keys and values are three layers with the same weights together.
+    assert count["ours"] == count["theirs"]
+
+
+def test_the_speed_of_a_step_is_measured_in_turns_and_its_parts_add_up(capsys):
+    found = speed.measure_speed(
+        CPU, TINY_MAE, repeats=3, ratios=(0.25, 0.75), compiled=False, peak_size=64
+    )
+    assert set(found["speed"]) == {"float32 (TF32)", "bfloat16"}
+    for by in found["speed"].values():
+        assert {who: len(v) for who, v in by.items()} == {"ours": 3, "transformers": 3}
+        assert all(value > 0 for v in by.values() for value in v)
+    assert found["profile"]["matrix products"] > 0
+    assert found["profile"][speed.REST] > 0
+    assert found["ratios"]["0.25"]["gflop"] > found["ratios"]["0.75"]["gflop"]
+    assert found["kernel"] in (None, *speed.BACKENDS)
+    speed.report_speed(found)
+    assert "transformers, bfloat16" in capsys.readouterr().out
+
+
+def test_compiled_blocks_are_all_blocks_of_both_models_and_compute_the_same():
+    for make in (TINY_MAE.ours, TINY_MAE.theirs):
+        blocks = [b for m in make().modules() if isinstance(m, nn.ModuleList) for b in m]
+        assert len(blocks) == TINY_MAE.depth + TINY_MAE.decoder_depth
+    model = TINY_MAE.ours()
+    images, noise = torch.rand(2, 3, 32, 32), torch.rand(2, 16)
+    expected = model.training_loss(images, noise)
+    speed.compile_blocks(model)
+    assert all(b._compiled_call_impl is not None for b in model.encoder.blocks)
+    assert torch.allclose(model.training_loss(images, noise), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "kind"),
+    [
+        ("nvjet_tst_128x256_64x4_1x2_h_bz_coopA_NNT", "matrix products"),
+        ("void cutlass::Kernel2<cutlass_80_tensorop_bf16_s16816gemm>", "matrix products"),
+        ("void pytorch_flash::flash_bwd_dq_dk_dv_loop_seqk_parallel_kernel", "attention"),
+        ("cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma", "attention"),
+        ("fmha_cutlassB_bf16_aligned_64x64_k64_sm80", "attention"),
+        ("void at::native::multi_tensor_apply_kernel<FusedAdamMathFunctor>", "optimizer"),
+        ("Memcpy DtoD (Device -> Device)", "copies"),
+        ("triton_per_fused_native_layer_norm_flash_attention_addmm_3", speed.REST),
+        ("void at::native::reduce_kernel<512, 1, MeanOps>", speed.REST),
+    ],
+)
+def test_kernels_are_told_by_their_names(kernel, kind):
+    assert speed.kind_of_kernel(kernel) == kind
+
+
+# --- SimMIM ----------------------------------------------------------------------------------
+
+
+def test_what_simmim_learned_is_read_from_every_contestant_and_reading():
+    table = simmim_runs.frozen(
+        n=64, labelled=60, tested=40, steps=2, shares=(0.5, 1.0), seeds=(0, 1)
+    )
+    readings = {"class token", "mean of patches", "all patches", "k-NN"}
+    assert {name: set(by) for name, by in table.items()} == {
+        "pixels": {"all patches", "k-NN"},
+        "random encoder": readings,
+        "SimMIM, pixels": readings,
+        "SimMIM, normalised": readings,
+    }
+    for by_reading in table.values():
+        for by_factor in by_reading.values():
+            assert set(by_factor) == set(simmim_runs.FACTORS)
+            for by_share in by_factor.values():
+                assert list(by_share) == ["50", "100"]
+                assert all(0 <= v <= 1 and len(vs) == 2 for vs in by_share.values() for v in vs)
+
+
+def test_simmim_and_random_weights_are_trained_with_one_budget():
+    table, rates = simmim_runs.fine_tuned(
+        n=64, labelled=40, tested=30, steps=2, shares=(1.0,), seeds=(0,), rates=(1e-3, 2e-3),
+        label_steps=3,
+    )  # fmt: skip
+    assert set(table) == set(rates) == {"random weights", "SimMIM"}
+    assert all(by["100"][0] in (1e-3, 2e-3) for by in rates.values())
+
+
+GRID = simmim_grid.GridSizes(
+    size=16, width=16, depth=1, heads=2, unlabelled=40, labelled=200, tested=50, batch=8, steps=3,
+    label_steps=3,
+)  # fmt: skip
+
+
+def test_the_grid_of_masks_fills_its_table_and_paints_hidden_pixels_only():
+    kinds = (simmim_grid.Kind(0.5, 4, False), simmim_grid.Kind(0.5, 8, True))
+    table, painted = simmim_grid.ratio_and_block(CPU, GRID, kinds=kinds, seeds=(0, 1))
+    assert list(table) == ["0.5, 4 px, pixels", "0.5, 8 px, normalised", "untrained"]
+    for columns in table.values():
+        assert list(columns) == [
+            "probe shape", "probe hue", "probe texture", "trained on 1 %", "trained on 10 %"
+        ]  # fmt: skip
+        assert all(len(v) == 2 for by in columns.values() for v in by.values())
+    assert set(painted.rows) == {"0.5, 4 px, pixels"}
+    masked, restored = painted.rows["0.5, 4 px, pixels"]
+    hidden = (masked == 0.75).all(1, keepdim=True)
+    assert hidden.double().mean() == pytest.approx(0.5, abs=0.02)
+    seen = (~hidden).expand_as(restored)
+    assert torch.equal(restored[seen], painted.pictures[seen])
+
+
+def test_stacked_models_give_the_outputs_and_gradients_of_each_alone():
+    painters = [simmim_grid._Painter(GRID, seed) for seed in (0, 1)]
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(3, 3, 16, 16, generator=generator)
+    masks = (torch.rand(2, 3, 16, generator=generator) < 0.5).float()
+    weights, run = simmim_grid._stack(painters)
+    together = run(images, masks, shared=(True, False))
+    together.square().sum().backward()
+    for i, painter in enumerate(painters):
+        alone = painter(images, masks[i])
+        assert torch.allclose(together[i], alone, atol=1e-5)
+        alone.square().sum().backward()
+        for name, parameter in painter.named_parameters():
+            if parameter.grad is not None:
+                assert torch.allclose(weights[name].grad[i], parameter.grad, atol=1e-4), name
 
 
 # --- Section 120.1b: forms in turn, attention, digits and labels, collapse ----------------------

@@ -503,6 +503,18 @@ def test_simmim_is_exported_with_any_number_of_images():
         torch.testing.assert_close(found[1], prediction, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("norm_target", [False, True])
+def test_simmim_is_traced(norm_target):
+    model = small(norm_target=norm_target).eval()
+    mask = block_mask(3, (4, 4), 2, 0.6, seeded(3))
+    traced = torch.jit.trace(model, (pictures(batch=3), mask))
+    for b in (3, 5):
+        images, mask = pictures(b, batch=b), block_mask(b, (4, 4), 2, 0.6, seeded(b))
+        for found, expected in zip(traced(images, mask), model(images, mask), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def steps_on_two_ranks():
     with distributed("gloo") as world:
         model = small(positions="learned")

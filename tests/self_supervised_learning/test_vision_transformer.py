@@ -52,7 +52,7 @@ def small(seed=0, image_size=32, patch_size=8, **kwargs):
     return model.eval()
 
 
-# --- Patches ---------------------------------------------------------------------------------
+# --- Patches --------------------------------------------------------------------------------------
 
 
 @given(SIZES)
@@ -119,7 +119,7 @@ def test_patches_that_do_not_make_an_image_are_refused(shape, message):
         unpatchify(torch.zeros(shape), 4, (16, 16))
 
 
-# --- Positions ---------------------------------------------------------------------------------
+# --- Positions ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("dim", "side"), [(16, 4), (32, 7), (8, 1)])
@@ -204,7 +204,7 @@ def test_learned_positions_are_trained_also_at_another_size_and_sincos_never():
         assert "position_table" in model.state_dict()
 
 
-# --- The model ---------------------------------------------------------------------------------
+# --- The model ------------------------------------------------------------------------------------
 
 
 def copied_into_timm(model, image_size, patch_size, in_channels=3):
@@ -299,7 +299,7 @@ def test_any_number_of_tokens_can_be_encoded_and_images_do_not_meet():
         )
 
 
-# --- The mask ------------------------------------------------------------------------------------
+# --- The mask -------------------------------------------------------------------------------------
 
 
 def encoded(model, images, mask, monkeypatch):
@@ -426,7 +426,7 @@ def test_a_mask_of_another_shape_is_refused(shape):
         small().forward_features(pictures(2, 3, 32, 32), torch.zeros(shape))
 
 
-# --- Exported, traced, halved ----------------------------------------------------------------------
+# --- Exported, traced, halved ---------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -460,7 +460,7 @@ def test_widened_is_float32_of_what_is_narrower_and_leaves_the_rest():
     assert widened(torch.ones(2, dtype=torch.float64)).dtype == torch.float64
 
 
-# --- The last tokens alone -------------------------------------------------------------------------
+# --- The last tokens alone ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("last", [1, 4, 9])
@@ -476,7 +476,7 @@ def test_a_block_for_the_last_tokens_is_the_block_cut_to_them_with_its_gradients
         torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10)
 
 
-# --- Attention of the class token ----------------------------------------------------------------
+# --- Attention of the class token -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [(32, 32), (16, 48)])
@@ -521,7 +521,7 @@ def test_attention_weights_are_those_that_forward_uses():
         torch.testing.assert_close(attention(x), attention.proj(mixed), atol=1e-5, rtol=1e-5)
 
 
-# --- Weights at the start ------------------------------------------------------------------------
+# --- Weights at the start -------------------------------------------------------------------------
 
 
 def test_the_generator_alone_decides_the_weights():
@@ -575,7 +575,7 @@ def test_a_forward_pass_draws_no_random_numbers():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-# --- Bad input -----------------------------------------------------------------------------------
+# --- Bad input ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

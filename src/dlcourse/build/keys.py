@@ -26,7 +26,7 @@ from dlcourse.notebook.records import CellRecord
 
 # What executes a notebook, beside the notebook's own imports.
 _MACHINERY = "import IPython, ipykernel, matplotlib_inline, nbclient, dlcourse.build.engine"
-_READ = re.compile(r"[\"'](\d+\.\d+[a-z]?\.[\w-]+)[\"']")  # any name that a record could have
+_READ = re.compile(r"[\"'](\d+\.\d+[a-z]?\.[\w-]*)")  # how a record's key begins: f"119.2.{name}"
 _EXERCISE = re.compile(r"\b(?:check|quiz)\(\s*[\"']([\w.-]+)[\"']")
 
 
@@ -82,13 +82,14 @@ def _versions(libraries: frozenset[str]) -> tuple[tuple[str, str], ...]:
     return tuple(distributions(libraries).items())
 
 
-def _read_record(key: str) -> CellRecord | None:
+def _read_records(start: str) -> dict[str, CellRecord]:
+    """The records whose key begins with ``start``, by name."""
+    section, _, beginning = start.rpartition(".")
     try:
-        chapter, section, name = records.parse_key(key)
-        found = records.read_records(records.installed_records(chapter, section))
+        found = records.read_records(records.installed_records(*section.split(".")))
     except records.RecordError:  # the cell that reads it will say so
-        return None
-    return found.get(name)
+        return {}
+    return {name: record for name, record in found.items() if name.startswith(beginning)}
 
 
 def notebook_key(notebook: Any, package: Package, states: Mapping[str, RecordState]) -> str:
@@ -111,7 +112,10 @@ def notebook_key(notebook: Any, package: Package, states: Mapping[str, RecordSta
         "versions": _versions(reached.libraries),
         "python": sys.version_info[:3],
         "shown": [[key, _as_dict(s.record), s.changed] for key, s in sorted(states.items())],
-        "read": [[key, _as_dict(_read_record(key))] for key in read],
+        "read": [
+            [start, {name: asdict(record) for name, record in _read_records(start).items()}]
+            for start in read
+        ],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 

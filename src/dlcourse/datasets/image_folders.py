@@ -25,7 +25,8 @@ def image_folder(
     Args:
         root: folder with one folder a class. What begins with a dot is passed over.
         transform: called as ``transform(image, generator)`` with a PIL image in RGB (one of 16 bits
-            a pixel is scaled to 8); returns a tensor or a list of tensors of fixed sizes, as ``MultiCrop`` does.
+            a pixel is scaled to 8); returns a tensor or a list of tensors of fixed sizes, as
+            ``MultiCrop`` does.
         batch_size: images a batch; the last batch of an epoch is dropped if it is smaller.
         workers: processes that read and transform; 0 does both in this one.
         seed: of the order and of all views. They do not depend on ``workers``; each pass over the
@@ -79,8 +80,8 @@ def as_rgb(image: Any) -> Any:
     """
     if image.mode in ("I", "F"):
         raise ValueError(
-            f"an image of mode {image.mode!r} may hold any range of values: scale it to 0 … 255 and "
-            "convert it to mode 'L' or 'RGB' first"
+            f"an image of mode {image.mode!r} may hold any range of values: scale it to 0 … 255 "
+            "and convert it to mode 'L' or 'RGB' first"
         )
     if image.mode.startswith("I;16"):
         from PIL import Image

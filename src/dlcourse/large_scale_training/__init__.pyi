@@ -7,6 +7,9 @@ from .checkpoints.loading import load_checkpoint as load_checkpoint
 from .checkpoints.random_state import rng_state as rng_state
 from .checkpoints.random_state import set_rng_state as set_rng_state
 from .checkpoints.saving import save_checkpoint as save_checkpoint
+from .distributed.averaging import batch_part as batch_part
+from .distributed.averaging import global_mean as global_mean
+from .distributed.averaging import reduces_gradients as reduces_gradients
 from .distributed.communication import fit_alpha_beta as fit_alpha_beta
 from .distributed.communication import ring_all_reduce_time as ring_all_reduce_time
 from .distributed.communication import time_all_reduce as time_all_reduce

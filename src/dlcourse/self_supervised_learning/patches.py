@@ -58,11 +58,12 @@ def unpatchify(patches: Tensor, patch_size: int, image_size: tuple[int, int]) ->
             f"an image of {h} × {w} has {rows} × {columns} patches of {patch_size} × {patch_size}: "
             f"expected (B, {rows * columns}, …), got {tuple(patches.shape)}"
         )
-    channels, rest = divmod(patches.shape[2], patch_size * patch_size)
-    if rest or not channels:
+    numbers = patches.shape[2]  # under torch.jit.trace a tensor, which divmod refuses
+    channels = numbers // (patch_size * patch_size)
+    if numbers % (patch_size * patch_size) or not channels:
         raise ValueError(
             f"a patch of {patch_size} × {patch_size} pixels has {patch_size**2} numbers a channel, "
-            f"and {patches.shape[2]} is no multiple of that: did you mean another patch_size?"
+            f"and {numbers} is no multiple of that: did you mean another patch_size?"
         )
     x = patches.reshape(-1, rows, columns, patch_size, patch_size, channels)
     x = x.permute(0, 5, 1, 3, 2, 4)  # (B, C, rows, p, columns, p)

@@ -37,6 +37,9 @@ class PendingCheckpoint:
     def __init__(self, root: Path, future: Future[Path], group: dist.ProcessGroup | None) -> None:
         self._future, self._group = future, group
         self._key = folder_id(root)
+        if _wait_for_all not in world.at_end:  # the first one of this process
+            world.at_end.append(_wait_for_all)
+            atexit.register(_tell_what_was_lost)
         unwaited[self._key] = self
 
     def done(self) -> bool:
@@ -99,7 +102,3 @@ def _tell_what_was_lost() -> None:
                 f"an asynchronous checkpoint was lost, since nobody called wait(): {error!r}",
                 file=sys.stderr,
             )
-
-
-world.at_end.append(_wait_for_all)
-atexit.register(_tell_what_was_lost)

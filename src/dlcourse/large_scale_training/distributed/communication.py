@@ -74,10 +74,16 @@ def fit_alpha_beta(
     return float(a / scale[0]), float(scale[1] / b) if b > 0 else float("inf")
 
 
-def time_all_reduce(sizes: Sequence[int], *, repeats: int = 5) -> list[float]:
+def time_all_reduce(
+    sizes: Sequence[int], *, repeats: int = 5, device: str | None = None
+) -> list[float]:
     """Median seconds of an all-reduce of each size in bytes, as seen by this rank; call it on every
-    rank within ``distributed``."""
-    device = "cuda" if "nccl" in str(dist.get_backend_config()) else "cpu"
+    rank within ``distributed``.
+
+    ``device`` is "cuda" (NCCL) or "cpu" (gloo); None: cuda where the group has NCCL.
+    """
+    if device is None:
+        device = "cuda" if "nccl" in str(dist.get_backend_config()) else "cpu"
     medians = []
     for size in sizes:
         tensor = torch.zeros(max(1, size // 4), device=device)

@@ -16,16 +16,18 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 __all__ = ["LaunchError", "launch"]
 
 _HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_GRACE = 10.0  # seconds after the time limit in which ranks may still write their stacks
 _LOGGERS = ("torch.distributed.elastic", "torch.multiprocessing.spawn")
 
 
@@ -66,7 +68,8 @@ def launch(
 
     Raises:
         LaunchError: a rank raised, or died, more than ``max_restarts`` times; the message holds
-            the traceback of the first that failed.
+            the traceback of the first that failed. To leave by ``sys.exit`` or ``os._exit``,
+            whatever the status, is to fail: there is no result to return.
         TimeoutError: the time limit was reached; the message holds each rank's stack.
         TypeError: ``fn`` is no function, or ``fn`` or ``args`` cannot be pickled.
         ValueError: a count or a limit makes no sense.
@@ -111,9 +114,15 @@ def launch(
             log_line_prefix_template="[rank ${rank}] ",
         )
         try:
-            results = elastic_launch(config, _run_rank)(payload, deadline, folder)
+            with _interrupted_at(deadline + _GRACE):
+                results = elastic_launch(config, _run_rank)(payload, deadline, folder)
         except ChildFailedError as error:
             raise _explain(error, reports, nproc_per_node, time_limit) from None
+        except _TooLateError:
+            raise _stopped(reports, nproc_per_node, time_limit) or TimeoutError(
+                f"the {nproc_per_node} ranks had given no result {_GRACE:g} s after the limit of "
+                f"{time_limit:g} s; a process that ends by itself in C code looks like this"
+            ) from None
         except SignalException as error:
             if error.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None
@@ -129,19 +138,70 @@ def _run_rank(payload: bytes, deadline: float, folder: str) -> bytes:
     rank = os.environ["RANK"]
     report = Path(folder, f"error-{rank}.txt")
     report.unlink(missing_ok=True)  # of an earlier attempt
+    exit_of_python = os._exit
+    _report_exits(report)
     # A thread of C code ends the process at the time limit, also when a rank hangs inside a
-    # collective with the interpreter locked, and first writes where it was.
-    with open(Path(folder, f"stack-{rank}.txt"), "w") as stack:
-        faulthandler.dump_traceback_later(max(deadline - time.time(), 0.01), exit=True, file=stack)
-        try:
-            fn, args = cloudpickle.loads(payload)
-            result = cloudpickle.dumps(fn(*args))
-        except BaseException:
-            report.write_text(traceback.format_exc())
+    # collective with the interpreter locked, and first writes where it was. It is not cancelled
+    # when ``fn`` is done: a thread that ``fn`` has left behind must not stretch the limit.
+    stack = open(Path(folder, f"stack-{rank}.txt"), "w")  # noqa: SIM115: open to the end
+    faulthandler.dump_traceback_later(max(deadline - time.time(), 0.01), exit=True, file=stack)
+    try:
+        fn, args = cloudpickle.loads(payload)
+        result = cloudpickle.dumps(fn(*args))
+    except BaseException as error:
+        # Text from anywhere may hold what UTF-8 can't encode; it must not be lost for that.
+        text = traceback.format_exc().encode("utf8", "backslashreplace")
+        report.write_bytes(text)
+        if isinstance(error, Exception):
             raise
-        finally:
-            faulthandler.cancel_dump_traceback_later()
+        # The launcher would take SystemExit(0) and KeyboardInterrupt for an end without a fault,
+        # and wait for a result that never comes.
+        raise RuntimeError(f"the rank left by {type(error).__name__}") from error
+    finally:
+        os._exit = exit_of_python
     return result
+
+
+def _report_exits(report: Path) -> None:
+    """Let ``os._exit`` of this process say that it was called, and fail: with status 0 the launcher
+    would wait for this rank's result for ever. Children that ``fn`` forks exit as they like."""
+    me, leave = os.getpid(), os._exit
+
+    def _exit(status: int) -> NoReturn:
+        if os.getpid() != me:
+            leave(status)
+        where = "".join(traceback.format_stack(limit=8)[:-1])
+        text = f"os._exit({status!r}) before the function returned\n{where}"
+        report.write_bytes(text.encode("utf8", "backslashreplace"))
+        leave(status or 1)
+
+    os._exit = _exit
+
+
+class _TooLateError(BaseException):
+    """Raised in the thread that waits for the ranks, after the time limit."""
+
+
+@contextlib.contextmanager
+def _interrupted_at(moment: float) -> Iterator[None]:
+    """End the launcher's waiting at ``moment``, if ranks could not end themselves (they stopped
+    without a result, in C code, or were suspended): torch would wait for ever."""
+    import ctypes
+
+    waiting, over = threading.get_ident(), threading.Event()
+
+    def watch() -> None:
+        if not over.wait(max(moment - time.time(), 0)):
+            interrupt = ctypes.pythonapi.PyThreadState_SetAsyncExc
+            interrupt(ctypes.c_ulong(waiting), ctypes.py_object(_TooLateError))
+
+    watcher = threading.Thread(target=watch, name="launch-watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 def _die_with_parent() -> None:
@@ -158,8 +218,6 @@ def _restored(nproc: int) -> Iterator[None]:
     """Set the environment which the ranks inherit; afterwards put back what the launcher changes
     in this process: variables, log levels and, or a notebook could not be interrupted any more,
     the signal handlers."""
-    import threading
-
     environment = dict(os.environ)
     in_main_thread = threading.current_thread() is threading.main_thread()
     handlers = {s: signal.getsignal(s) for s in _HANDLED_SIGNALS} if in_main_thread else {}
@@ -197,13 +255,9 @@ def _rank_environment(nproc: int, environment: dict[str, str]) -> dict[str, str]
 def _explain(
     error: Any, reports: Path, nproc: int, time_limit: float
 ) -> LaunchError | TimeoutError:
-    stacks = {rank: _read(reports / f"stack-{rank}.txt") for rank in range(nproc)}
-    if any(stacks.values()):
-        where = "\n".join(f"rank {rank}:\n{text}" for rank, text in stacks.items() if text)
-        return TimeoutError(
-            f"the {nproc} ranks had not ended after {time_limit:g} s and were stopped; "
-            f"raise time_limit, or see where each of them waited:\n{where}"
-        )
+    stopped = _stopped(reports, nproc, time_limit)
+    if stopped:
+        return stopped
     rank, failure = error.get_first_failure()
     reason = _read(reports / f"error-{rank}.txt")
     if not reason and failure.exitcode < 0:
@@ -215,5 +269,16 @@ def _explain(
     return LaunchError(f"rank {rank} of {nproc} failed: {reason}", rank, failure.exitcode)
 
 
+def _stopped(reports: Path, nproc: int, time_limit: float) -> TimeoutError | None:
+    stacks = {rank: _read(reports / f"stack-{rank}.txt") for rank in range(nproc)}
+    if not any(stacks.values()):
+        return None
+    where = "\n".join(f"rank {rank}:\n{text}" for rank, text in stacks.items() if text)
+    return TimeoutError(
+        f"the {nproc} ranks had not ended after {time_limit:g} s and were stopped; "
+        f"raise time_limit, or see where each of them waited:\n{where}"
+    )
+
+
 def _read(path: Path) -> str:
-    return path.read_text(errors="replace") if path.exists() else ""
+    return path.read_text(encoding="utf8", errors="replace") if path.exists() else ""

@@ -20,7 +20,10 @@ from dlcourse.large_scale_training.distributed.memory import (
 )
 from dlcourse.measure import attention_flops
 
-__all__ = ["Plan", "plan"]
+__all__ = ["H100_PEAK", "Plan", "plan"]
+
+#: Dense bfloat16 FLOP/s of an H100 or H200 (SXM) by NVIDIA's data sheet.
+H100_PEAK = 989e12
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Plan:
     communication_time: float  # s
     step_time: float  # s
     tokens_per_second: float  # of all GPUs
-    mfu: float  # useful FLOP/s over the peak, 0 .. 1
+    mfu: float  # useful FLOP/s over the data sheet's peak, 0 .. 1
 
     @property
     def memory(self) -> float:
@@ -51,8 +54,8 @@ def plan(
     sequence: int,
     stage: int = 3,
     recompute: str = "attention",
-    peak_flops: float = 800e12,
-    efficiency: float = 0.7,
+    peak_flops: float = H100_PEAK,
+    efficiency: float = 0.57,
     latency: float = 1e-5,
     bandwidth: float = 50e9,
 ) -> Plan:
@@ -61,9 +64,10 @@ def plan(
     Assumptions, each an approximation:
     - shape: parameters = 12 L h² with h = 128 L and heads 128 wide (embeddings left out), which is
       close to the published shapes from 1 to 200 billion;
-    - useful work: 6 · parameters + 12 L h s FLOPs a token, attention not halved for the causal
-      mask (Chowdhery et al. 2022, appendix B); recomputing costs more time but is not useful;
-    - matrix products reach ``efficiency`` of ``peak_flops``;
+    - useful work: 6 · parameters + 6 L h s FLOPs a token. Attention is counted by half, since a
+      causal kernel skips what the mask hides (Chowdhery et al. 2022, appendix B, count 12 L h s).
+      Recomputing costs more time but is not useful;
+    - the work runs at ``efficiency`` of ``peak_flops``;
     - 16-bit weights and gradients, Adam in 32 bits: ``zero_memory``'s defaults; ``Memory`` has no
       room for buffers of messages and fragmentation;
     - messages go round a ring of all GPUs: one all-reduce of the gradients for stage 0, the same
@@ -75,7 +79,7 @@ def plan(
         batch: sequences a step over all GPUs, without accumulation.
         sequence: tokens a sequence.
         stage, recompute: as in ``zero_memory`` and ``activation_bytes``.
-        peak_flops: dense 16-bit FLOP/s of one GPU, best measured.
+        peak_flops: dense 16-bit FLOP/s of one GPU by its data sheet, as MFU is defined.
         latency, bandwidth: of a message, in s, and of one GPU's link, in bytes/s.
 
     Raises ValueError if a number is not above 0, or a GPU would get less than one sequence.
@@ -88,7 +92,7 @@ def plan(
     hidden = 128 * layers
     tokens = batch * sequence / gpus  # of one GPU
 
-    attention = 3 * attention_flops(sequence, hidden, layers) / sequence
+    attention = 3 * attention_flops(sequence, hidden, layers, causal=True) / sequence
     useful = (6 * parameters + attention) * tokens
     # To compute the attention again is a third of it: the forward pass.
     again = {"nothing": 0, "attention": attention / 3, "blocks": 2 * parameters + attention / 3}

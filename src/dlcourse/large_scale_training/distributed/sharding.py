@@ -15,7 +15,7 @@ from itertools import chain
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import (
     CPUOffloadPolicy,
     MixedPrecisionPolicy,
@@ -50,6 +50,7 @@ def shard(
     param_dtype: torch.dtype | None = None,
     reduce_dtype: torch.dtype | None = torch.float32,
     offload: bool = False,
+    mesh: DeviceMesh | None = None,
 ) -> nn.Module:
     """Shard parameters, gradients and with them the optimizer's state over all ranks (FSDP2, which
     is stage 3 of ZeRO), in place, and return the model.
@@ -64,6 +65,8 @@ def shard(
             the shards stay as they are and serve as master weights. None: no cast.
         reduce_dtype: in what gradients are summed over the ranks. None: their own.
         offload: keep the shards in the CPU's memory between uses (GPU only).
+        mesh: the ranks to shard over. None: all. With two dimensions the model is replicated over
+            the first and sharded over the second (hybrid sharding, HSDP).
 
     Raises:
         RuntimeError: no process group is open, or ``offload`` without a GPU.
@@ -79,7 +82,8 @@ def shard(
         for tensor in chain(model.parameters(), model.buffers()):
             if not tensor.is_meta:
                 dist.broadcast(tensor.detach(), src=0)
-    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    if mesh is None:
+        mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     precision = MixedPrecisionPolicy(param_dtype=param_dtype, reduce_dtype=reduce_dtype)
     policy = CPUOffloadPolicy() if offload else OffloadPolicy()
     for module in (*blocks.values(), model):  # blocks first: the root takes what is left

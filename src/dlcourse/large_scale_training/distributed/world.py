@@ -8,7 +8,10 @@ Paper: Li et al. (2020), "PyTorch Distributed: Experiences on Accelerating Data 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -132,22 +135,80 @@ def _meet(rank: int, world_size: int, timeout: timedelta) -> dist.Store:
             f"rank {rank} found no store at MASTER_ADDR:MASTER_PORT = {address}:{port} within "
             f"{timeout.total_seconds():g} s: is rank 0 running, is the port open? ({error})"
         ) from error
-    # After a restart the launcher's store still holds the addresses of the ranks that died, and a
-    # quick rank would try to connect to them: each attempt has keys of its own.
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    store = dist.PrefixStore(f"attempt-{attempt}", store)
-    store.set(f"world_size/{rank}", str(world_size))
-    for other in range(world_size):
-        try:
-            claimed = int(store.get(f"world_size/{other}"))
-        except dist.DistError as error:
-            raise TimeoutError(
-                f"WORLD_SIZE is {world_size}, but rank {other} did not come within "
-                f"{timeout.total_seconds():g} s: start as many ranks as WORLD_SIZE says"
-            ) from error
-        if claimed != world_size:
-            raise ValueError(
-                f"rank {rank} has WORLD_SIZE={world_size}, rank {other} has {claimed}: start all "
+    session = _agree(store, rank, world_size, timeout)
+    return dist.PrefixStore(f"group-{session}", store)
+
+
+def _agree(store: dist.Store, rank: int, world_size: int, timeout: timedelta) -> str:
+    """A name for this meeting which all ranks that are alive share, and nobody of an earlier one.
+
+    After a restart, or when machines have gone or come, the launcher's store still holds what
+    earlier ranks wrote. The count of restarts in the environment cannot tell the meetings apart:
+    each machine's launcher counts its own. So the ranks agree by a challenge. Each writes a token
+    that nobody else can know. Rank 0 publishes the tokens it has read, under a name of its own; a
+    rank that finds *its* token there knows that this rank 0 is alive, and answers under that name;
+    when all have answered, rank 0 says so. A token of the dead is never answered: rank 0 reads
+    again until its successor has replaced it. One rank reads p values, the others one each.
+    """
+    until = time.monotonic() + timeout.total_seconds()
+    seconds = f"{timeout.total_seconds():g} s"
+    token = uuid.uuid4().hex
+    store.set(f"token/{rank}", token)
+    if rank == 0:
+        return _gather(store, token, world_size, until, seconds)
+    answered = other = None
+    while time.monotonic() < until:
+        if store.check(["meeting"]):
+            meeting = json.loads(store.get("meeting"))
+            session, other = meeting["session"], len(meeting["tokens"])
+            if answered != session and meeting["tokens"].get(str(rank)) == token:
+                store.set(f"{session}/answer/{rank}", str(world_size))
+                answered = session
+            if answered == session and store.check([f"{session}/end"]):
+                problem = store.get(f"{session}/end").decode()
+                if problem:
+                    raise ValueError(problem)
+                return session
+        time.sleep(0.02)
+    hint = f" (the last meeting was of {other} ranks)" if other not in (None, world_size) else ""
+    raise TimeoutError(
+        f"WORLD_SIZE is {world_size}, but not all ranks had come within {seconds}, as rank {rank} "
+        f"saw it: start as many ranks as WORLD_SIZE says, all with the same number{hint}"
+    )
+
+
+def _gather(store: dist.Store, session: str, world_size: int, until: float, seconds: str) -> str:
+    """Rank 0's part of ``_agree``."""
+    others = list(range(1, world_size))
+    published: dict[str, str] | None = None
+    answers: dict[int, int] = {}
+    missing = others
+    while True:
+        here = [r for r in others if store.check([f"token/{r}"])] if missing else others
+        read = store.multi_get([f"token/{r}" for r in here]) if here else []
+        tokens = {str(r): value.decode() for r, value in zip(here, read, strict=True)}
+        if tokens != published:  # first, or somebody has come in the place of somebody
+            meeting = {"session": session, "tokens": {"0": session, **tokens}}
+            store.set("meeting", json.dumps(meeting))
+            published = tokens
+        for r in others:
+            if r not in answers and store.check([f"{session}/answer/{r}"]):
+                answers[r] = int(store.get(f"{session}/answer/{r}"))
+        missing = [r for r in others if r not in answers]
+        wrong = next((r for r in answers if answers[r] != world_size), None)
+        if wrong is not None:
+            problem = (
+                f"rank 0 has WORLD_SIZE={world_size}, rank {wrong} has {answers[wrong]}: start all "
                 "ranks with the same number"
             )
-    return store
+            store.set(f"{session}/end", problem)
+            raise ValueError(problem)
+        if not missing:
+            store.set(f"{session}/end", "")
+            return session
+        if time.monotonic() > until:
+            raise TimeoutError(
+                f"WORLD_SIZE is {world_size}, but rank {missing[0]} did not come within "
+                f"{seconds}: start as many ranks as WORLD_SIZE says"
+            )
+        time.sleep(0.02)

@@ -5,13 +5,14 @@ Chapter: ``119_large_scale_training/1a_distributed`` (its recorded cell).
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 
 from dlcourse.large_scale_training.distributed.sharding import shard
-from dlcourse.large_scale_training.distributed.world import distributed
+from dlcourse.large_scale_training.distributed.world import World, distributed
 from dlcourse.large_scale_training.transformer import Transformer, language_loss
 from dlcourse.measure import measure_step, transformer_flops
 
@@ -21,6 +22,7 @@ __all__ = [
     "checkpoint_blocks",
     "compile_blocks",
     "flops_per_token",
+    "measure_each",
     "measure_training",
 ]
 
@@ -85,33 +87,59 @@ def measure_training(
     if unknown := set(techniques) - set(TECHNIQUES):
         raise ValueError(f"unknown techniques {sorted(unknown)}: choose from {TECHNIQUES}")
     with distributed() as world:
-        device = world.device
-        torch.manual_seed(0)
-        with device:  # initialising billions of weights on the CPU would take minutes
-            model = Transformer(**shape)
-        parameters = sum(p.numel() for p in model.parameters())
-        useful = flops_per_token(model, shape["sequence"])
-        if "checkpointing" in techniques:
-            checkpoint_blocks(model)
-        if "compile" in techniques:
-            compile_blocks(model)
-        shard(model, param_dtype=torch.bfloat16 if "bf16" in techniques else None)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-        generator = torch.Generator(device).manual_seed(world.rank)
-        size = (batch, shape["sequence"] + 1)
-        tokens = torch.randint(shape["vocabulary"], size, generator=generator, device=device)
+        return _measure(world, shape, batch, techniques, steps)
 
-        losses = []
 
-        def step() -> None:
-            optimizer.zero_grad()
-            loss = language_loss(model(tokens[:, :-1]), tokens[:, 1:])
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())  # waits for the device
+def measure_each(
+    shape: dict[str, int],
+    batch: int,
+    runs: Collection[Collection[str]],
+    steps: int = 8,
+) -> list[Measurement]:
+    """``measure_training`` for each set of techniques, one after the other in the same process.
+    float32 is slow: a set without "bf16" is measured for two steps."""
+    found = []
+    with distributed() as world:
+        for techniques in runs:
+            few = steps if "bf16" in techniques else 2
+            found.append(_measure(world, shape, batch, techniques, few))
+            torch._dynamo.reset()
+            gc.collect()
+            if world.device.type == "cuda":
+                torch.cuda.empty_cache()
+    return found
 
-        cost = measure_step(step, device, warmup=2, repeats=steps, clock="wall")
-        rate = batch * shape["sequence"] / cost.seconds
-        return Measurement(
-            parameters, cost.seconds, rate, rate * useful, cost.peak_bytes or 0, losses
-        )
+
+def _measure(
+    world: World, shape: dict[str, int], batch: int, techniques: Collection[str], steps: int
+) -> Measurement:
+    device = world.device
+    torch.manual_seed(0)
+    with device:  # initialising billions of weights on the CPU would take minutes
+        model = Transformer(**shape)
+    parameters = sum(p.numel() for p in model.parameters())
+    useful = flops_per_token(model, shape["sequence"])
+    if "checkpointing" in techniques:
+        checkpoint_blocks(model)
+    if "compile" in techniques:
+        compile_blocks(model)
+    shard(model, param_dtype=torch.bfloat16 if "bf16" in techniques else None)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    generator = torch.Generator(device).manual_seed(world.rank)
+    size = (batch, shape["sequence"] + 1)
+    tokens = torch.randint(shape["vocabulary"], size, generator=generator, device=device)
+
+    losses = []
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = language_loss(model(tokens[:, :-1]), tokens[:, 1:])
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())  # waits for the device
+
+    cost = measure_step(step, device, warmup=2, repeats=steps, clock="wall")
+    rate = batch * shape["sequence"] / cost.seconds
+    return Measurement(
+        parameters, cost.seconds, rate, rate * useful, cost.peak_bytes or 0, losses
+    )

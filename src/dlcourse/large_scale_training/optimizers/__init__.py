@@ -12,6 +12,8 @@ How, is the argument ``implementation``:
 ``"foreach"``  one operation for all tensors at once: few kernel launches
 ``"compiled"`` the equations through ``torch.compile``: memory is read and written
                once; needs a compiler, and seconds to minutes at the first step
+``"triton"``   ``Lion`` only, on a GPU: one kernel for all tensors, which finds them in a
+               table of addresses (``_lion_triton``)
 ``"auto"``     ``"foreach"`` on an accelerator, ``"loop"`` on a CPU (the default)
 =============  ====================================================================
 """

@@ -16,6 +16,7 @@ from torch.optim.optimizer import ParamsT
 from dlcourse.large_scale_training.optimizers._elementwise import (
     ElementwiseOptimizer,
     Implementation,
+    number,
     state_dtype,
 )
 
@@ -65,6 +66,10 @@ class Lion(ElementwiseOptimizer):
         weight_decay: λ; a step shrinks the parameter by the factor 1 − ηλ.
         implementation: how to compute it; see the package's table.
 
+    A gradient of NaN stops its element for good, and nothing else shows it: the momentum is NaN
+    from then on, and the sign of NaN is 0. Check the loss or the gradients, for the weights stay
+    finite (with AdamW they become NaN).
+
     State: one tensor ``exp_avg`` (the paper's m) per parameter, of the parameter's dtype, but
     float32 for bfloat16 and float16 parameters. Such parameters do not move at all where
     lr is below half of their spacing (bfloat16: about 0.004 times their size): keep them in
@@ -72,12 +77,16 @@ class Lion(ElementwiseOptimizer):
 
     Raises:
         ValueError: a hyper-parameter is out of range, here or in a group's own.
-        RuntimeError: in ``step``, for a sparse or complex gradient, or no compiler.
+        RuntimeError: in ``step``, for a sparse or complex gradient; where there is no compiler
+            or no Triton for an implementation that needs it.
 
     Source: Chen et al. (2023), Algorithm 2.
     """
 
+    implementations = ("auto", "loop", "foreach", "compiled", "triton")
     state_names = ("exp_avg",)
+    settings = ("lr", "betas", "weight_decay")
+    foreign_settings = ("eps", "momentum")  # Lion divides by nothing
     changing_scalars = ("lr",)
 
     def __init__(
@@ -95,19 +104,19 @@ class Lion(ElementwiseOptimizer):
     @classmethod
     def _check(cls, group: dict[str, Any]) -> None:
         super()._check(group)
-        if not all(0 <= beta < 1 for beta in group["betas"]):
+        if not all(0 <= float(beta) < 1 for beta in group["betas"]):
             raise ValueError(f"betas must both be in [0, 1), got {group['betas']}")
 
     def _new_state(self, p: Tensor) -> dict[str, Tensor]:
         return {"exp_avg": torch.zeros_like(p, dtype=state_dtype(p))}
 
     def _coefficients(self, group: dict[str, Any]) -> dict[str, float]:
-        beta1, beta2 = group["betas"]
+        beta1, beta2 = map(float, group["betas"])
         return {
-            "lr": float(group["lr"]),
+            "lr": number(group, "lr"),
             "beta1": beta1,
             "beta2": beta2,
-            "weight_decay": group["weight_decay"],
+            "weight_decay": number(group, "weight_decay"),
         }
 
     _equations = staticmethod(lion_step_reference)
@@ -134,3 +143,24 @@ class Lion(ElementwiseOptimizer):
             torch._foreach_mul_(ps, 1 - lr * weight_decay)
         torch._foreach_add_(ps, directions, alpha=-lr)
         torch._foreach_lerp_(ms, gs, 1 - beta2)
+
+    @classmethod
+    def _update_kernel(
+        cls, ps: list[Tensor], gs: list[Tensor], ms: list[Tensor], **scalars: float
+    ) -> None:
+        try:
+            from dlcourse.large_scale_training.optimizers import _lion_triton
+        except ImportError as error:
+            raise RuntimeError(
+                'implementation="triton" needs the package triton, which comes with torch for '
+                'NVIDIA and AMD GPUs: use implementation="auto"'
+            ) from error
+        fits = [_lion_triton.fits(*tensors) for tensors in zip(ps, gs, ms)]
+        kernel, rest = (
+            [[t for t, fit in zip(tensors, fits) if fit == wanted] for tensors in (ps, gs, ms)]
+            for wanted in (True, False)
+        )
+        if kernel[0]:
+            _lion_triton.lion_step(*kernel, **scalars)
+        if rest[0]:  # float64, or tensors that do not lie in memory alike
+            cls._update_foreach([p.detach() for p in rest[0]], *rest[1:], **scalars)

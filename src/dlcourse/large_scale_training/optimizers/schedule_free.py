@@ -20,6 +20,7 @@ from dlcourse.large_scale_training.optimizers._elementwise import (
     ElementwiseOptimizer,
     Implementation,
     local,
+    number,
     state_dtype,
 )
 
@@ -122,6 +123,10 @@ class AdamWScheduleFree(ElementwiseOptimizer):
     """
 
     state_names = ("z", "exp_avg_sq")
+    settings = (
+        *("lr", "betas", "eps", "weight_decay", "warmup_steps"),
+        *("k", "lr_max", "weight_sum", "train_mode"),
+    )
     changing_scalars = ("lr", "c", "r")
 
     def __init__(
@@ -151,7 +156,7 @@ class AdamWScheduleFree(ElementwiseOptimizer):
     @classmethod
     def _check(cls, group: dict[str, Any]) -> None:
         super()._check(group)
-        beta1, beta2 = group["betas"]
+        beta1, beta2 = map(float, group["betas"])
         if not 0 < beta1 <= 1:
             raise ValueError(
                 f"betas[0] must be in (0, 1], got {beta1}: at 0 the average x cannot be found "
@@ -159,9 +164,10 @@ class AdamWScheduleFree(ElementwiseOptimizer):
             )
         if not 0 <= beta2 < 1:
             raise ValueError(f"betas[1] must be in [0, 1), got {beta2}")
-        if not 0 <= group["eps"] < math.inf:
+        if not 0 <= number(group, "eps") < math.inf:
             raise ValueError(f"eps must be finite and >= 0, got {group['eps']}")
-        if group["warmup_steps"] < 0 or group["warmup_steps"] != int(group["warmup_steps"]):
+        warmup = number(group, "warmup_steps")
+        if not (0 <= warmup < math.inf and warmup == int(warmup)):
             raise ValueError(
                 f"warmup_steps must be a whole number >= 0, got {group['warmup_steps']}"
             )
@@ -187,7 +193,7 @@ class AdamWScheduleFree(ElementwiseOptimizer):
     def _switch(self, *, train_mode: bool, weight_of_z: Callable[[float], float]) -> None:
         for group in self.param_groups:
             if group["train_mode"] != train_mode:
-                weight = weight_of_z(group["betas"][0])
+                weight = weight_of_z(float(group["betas"][0]))
                 for p in group["params"]:
                     if "z" in self.state.get(p, ()):  # before the first step x = y = z
                         z = self.state[p]["z"]
@@ -198,12 +204,15 @@ class AdamWScheduleFree(ElementwiseOptimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step; returns what ``closure`` (which re-evaluates the loss) returns.
 
+        A fresh optimizer at rate 0 that has nothing but zero gradients, and no closure, makes its
+        state and counts no step: so ``torch.distributed.checkpoint`` asks for the state.
+
         Raises RuntimeError in eval mode, and for a sparse or complex gradient.
         """
-        if self._only_creates_state():
+        if closure is None and self._only_creates_state():
             for p in (p for group in self.param_groups for p in group["params"]):
                 if p.grad is not None:
-                    self.state[p] = self._new_state(p)
+                    self.state[p].update(self._new_state(p))
             return None
         if not all(group["train_mode"] for group in self.param_groups):
             raise RuntimeError(
@@ -218,7 +227,7 @@ class AdamWScheduleFree(ElementwiseOptimizer):
         ``torch.distributed.checkpoint`` takes a step at rate 0 with zero gradients for that. It
         must work in eval mode too, and must not count: k would be one ahead for ever.
         """
-        if self.state or any(float(group["lr"]) for group in self.param_groups):
+        if self.state or any(number(group, "lr") for group in self.param_groups):
             return False
         gradients = [p.grad for g in self.param_groups for p in g["params"] if p.grad is not None]
         return bool(gradients) and not any(local(g).any() for g in gradients)
@@ -231,21 +240,21 @@ class AdamWScheduleFree(ElementwiseOptimizer):
         }
 
     def _coefficients(self, group: dict[str, Any]) -> dict[str, float]:
-        beta1, beta2 = group["betas"]
-        group["k"] += 1
-        lr = float(group["lr"]) * min(1.0, group["k"] / max(1, group["warmup_steps"]))
+        beta1, beta2 = map(float, group["betas"])
+        group["k"] = int(group["k"]) + 1
+        lr = number(group, "lr") * min(1.0, group["k"] / max(1, int(group["warmup_steps"])))
         # c = w_k / Σ w   with   w_k = (largest rate so far)²
-        group["lr_max"] = max(group["lr_max"], lr)
+        group["lr_max"] = max(float(group["lr_max"]), lr)
         weight = group["lr_max"] ** 2
-        group["weight_sum"] += weight
+        group["weight_sum"] = float(group["weight_sum"]) + weight
         return {
             "lr": lr,
             "c": weight / group["weight_sum"] if weight else 0.0,
             "beta1": beta1,
             "beta2": beta2,
             "r": math.sqrt(1 - beta2 ** group["k"]),
-            "eps": group["eps"],
-            "weight_decay": group["weight_decay"],
+            "eps": number(group, "eps"),
+            "weight_decay": number(group, "weight_decay"),
         }
 
     # With r = √(1 − β₂ᵗ), so that √v̂ = √v / r and

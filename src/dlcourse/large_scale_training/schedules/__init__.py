@@ -9,5 +9,6 @@ floor. Because the rate is a function of the step alone, a schedule is resumed b
 number, and it may be moved to any step.
 
 Steps count from 0: the first ``optimizer.step()`` runs at ``multiplier(0)``, and T steps of
-training use ``multiplier(0) … multiplier(T - 1)``. From step T on the rate keeps its minimum.
+training use ``multiplier(0) … multiplier(T - 1)``. From step T on the rate keeps its minimum,
+whatever the shape did before. Rates are absolute: schedules do not multiply when they are chained.
 """

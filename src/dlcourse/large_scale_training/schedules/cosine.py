@@ -15,10 +15,10 @@ from torch.optim import Optimizer
 
 from dlcourse.large_scale_training.schedules._checks import (
     above,
-    check_count,
-    check_counts,
-    check_ratio,
-    is_number,
+    counts,
+    number,
+    ratio,
+    whole,
 )
 from dlcourse.large_scale_training.schedules.multiplier import MultiplierLR
 
@@ -40,13 +40,16 @@ def cosine_multiplier(
 ) -> float:
     """Linear warm-up from 0, then a cosine from 1 to ``min_lr_ratio``, then ``min_lr_ratio``.
 
+    The ramp is k / W: the first step has rate 0, and step W the full rate. DINO's original code
+    divides by W − 1, and is there one step earlier.
+
     Args:
         step: number of optimizer steps already taken, 0 or more.
         num_warmup_steps: W, steps of the ramp; 0 starts at the full rate.
         num_training_steps: T, all steps, warm-up included; at least 1 and at least W.
         num_cycles: full waves of the cosine between W and T. 0.5 is half a wave: down, and the end.
             1.0 would go down and up again; 1.5 goes down, up and down. Only k + 0.5 ends at the
-            minimum of its own accord; after T the rate is put there whatever the number.
+            minimum of its own accord; from step T on the rate is there whatever the number.
         min_lr_ratio: r, the floor as a share of the full rate, in [0, 1].
 
     Raises:
@@ -54,20 +57,20 @@ def cosine_multiplier(
 
     Source: Loshchilov and Hutter (2017), equation 5, after the warm-up of Goyal et al. (2017).
     """
-    check_counts(step, num_warmup_steps, num_training_steps)
-    check_ratio(min_lr_ratio)
-    if not (is_number(num_cycles) and 0 < num_cycles < math.inf):
+    step, warmup, total = counts(step, num_warmup_steps, num_training_steps)
+    floor, cycles = ratio(min_lr_ratio), number(num_cycles)
+    if not 0 < cycles < math.inf:
         raise ValueError(f"num_cycles must be above 0 (0.5 for one way down): got {num_cycles!r}")
 
-    if step < num_warmup_steps:
+    if step >= total:
+        return floor
+    if step < warmup:
         # m = k / W
-        return step / num_warmup_steps
-    if step > num_training_steps:
-        return float(min_lr_ratio)
+        return step / warmup
     # p = (k − W) / (T − W)
-    progress = (step - num_warmup_steps) / max(1, num_training_steps - num_warmup_steps)
+    progress = (step - warmup) / (total - warmup)
     # m = r + (1 − r) · ½ (1 + cos(2π c p))
-    return above(min_lr_ratio, 0.5 * (1 + math.cos(2 * math.pi * num_cycles * progress)))
+    return above(floor, 0.5 * (1 + math.cos(2 * math.pi * cycles * progress)))
 
 
 def restarts_multiplier(
@@ -97,25 +100,25 @@ def restarts_multiplier(
 
     Source: Loshchilov and Hutter (2017), equation 5; T_mult = 2 is among the values they try.
     """
-    check_count("step", step, least=0)
-    check_count("the number of warm-up steps", num_warmup_steps, least=0)
-    check_count("first_cycle_steps", first_cycle_steps, least=1)
-    check_count("num_cycles", num_cycles, least=1)
-    check_count("cycle_growth", cycle_growth, least=1)
-    check_ratio(min_lr_ratio)
+    step = whole("step", step, least=0)
+    warmup = whole("the number of warm-up steps", num_warmup_steps, least=0)
+    cycle_steps = whole("first_cycle_steps", first_cycle_steps, least=1)
+    cycles = whole("num_cycles", num_cycles, least=1)
+    growth = whole("cycle_growth", cycle_growth, least=1)
+    floor = ratio(min_lr_ratio)
 
-    if step < num_warmup_steps:
+    if step < warmup:
         # m = k / W
-        return step / num_warmup_steps
+        return step / warmup
     # Whole numbers, not a remainder of a fraction: a restart is never a step early or late.
-    since_restart, cycle_steps = step - num_warmup_steps, first_cycle_steps
-    for _ in range(num_cycles):
+    since_restart = step - warmup
+    for _ in range(cycles):
         if since_restart < cycle_steps:
             # m = r + (1 − r) · ½ (1 + cos(π T_cur / T_i))
-            return above(min_lr_ratio, 0.5 * (1 + math.cos(math.pi * since_restart / cycle_steps)))
+            return above(floor, 0.5 * (1 + math.cos(math.pi * since_restart / cycle_steps)))
         since_restart -= cycle_steps
-        cycle_steps *= cycle_growth
-    return float(min_lr_ratio)
+        cycle_steps *= growth
+    return floor
 
 
 class WarmupCosineLR(MultiplierLR):

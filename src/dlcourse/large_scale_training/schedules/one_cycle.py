@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from dlcourse.large_scale_training.schedules._checks import (
-    check_count,
     check_optimizer,
-    is_number,
+    number,
+    whole,
 )
 from dlcourse.large_scale_training.schedules.multiplier import MultiplierLR
 
@@ -36,8 +36,9 @@ def one_cycle_multiplier(step: int, total_steps: int, pct_start: float = 0.3) ->
     Raises:
         ValueError: a number is out of its range, or leaves no step for the rise.
 
-    Source: Smith and Topin (2019); the cosine form and the divisors 25 and 10⁴ are those of
-    ``torch.optim.lr_scheduler.OneCycleLR``.
+    Source: the idea is that of Smith and Topin (2019), who rise and fall in straight lines of equal
+    length, and then fall further. The cosine form, the 30 % and the divisors 25 and 10⁴ are those
+    of fastai and of ``torch.optim.lr_scheduler.OneCycleLR``.
     """
     return _one_cycle(step, total_steps, pct_start, start=1 / 25, peak=1.0, end=1 / 25 / 1e4)
 
@@ -47,7 +48,9 @@ def one_cycle_momentum(step: int, total_steps: int, pct_start: float = 0.3) -> f
 
     Arguments and errors are those of ``one_cycle_multiplier``.
 
-    Source: Smith (2018), section 4.3: momentum falls while the rate rises.
+    Source: Smith (2018): momentum falls while the rate rises. For SGD, which adds up gradients,
+    a momentum of μ makes the steps under a steady gradient 1/(1 − μ) times as long. Adam divides
+    its sum by its weight: its β₁ does not change that length.
     """
     return _one_cycle(step, total_steps, pct_start, start=0.95, peak=0.85, end=0.95)
 
@@ -55,11 +58,12 @@ def one_cycle_momentum(step: int, total_steps: int, pct_start: float = 0.3) -> f
 def _one_cycle(
     step: int, total_steps: int, pct_start: float, *, start: float, peak: float, end: float
 ) -> float:
-    check_count("step", step, least=0)
-    check_count("the total number of steps", total_steps, least=1)
-    if not (is_number(pct_start) and 0 < pct_start < 1):
+    step = whole("step", step, least=0)
+    total_steps = whole("the total number of steps", total_steps, least=1)
+    share = number(pct_start)
+    if not 0 < share < 1:
         raise ValueError(f"pct_start must lie between 0 and 1, for example 0.3: got {pct_start!r}")
-    peak_step, last_step = pct_start * total_steps - 1, total_steps - 1
+    peak_step, last_step = share * total_steps - 1, total_steps - 1
     if peak_step <= 0:
         raise ValueError(
             f"the rise of pct_start = {pct_start} of {total_steps} steps is not longer than one "
@@ -88,18 +92,22 @@ class _OneCycle(MultiplierLR):
     ) -> None:
         check_optimizer(optimizer)
         groups = optimizer.param_groups
-        peaks = [max_lr] * len(groups) if is_number(max_lr) else list(max_lr)
+        one = math.isfinite(number(max_lr)) or not hasattr(max_lr, "__iter__")
+        peaks = [max_lr] * len(groups) if one else list(max_lr)
         if len(peaks) != len(groups):
             raise ValueError(
                 f"max_lr has {len(peaks)} rates for {len(groups)} parameter groups: give one each"
             )
-        if not all(is_number(peak) and 0 < peak < math.inf for peak in peaks):
+        if not all(0 < number(peak) < math.inf for peak in peaks):
             raise ValueError(f"max_lr must be above 0, one rate or one a group: got {max_lr!r}")
         settings = {"total_steps": total_steps, "pct_start": pct_start}
         one_cycle_multiplier(0, **settings)  # refuses bad settings before the optimizer is touched
         for group, peak in zip(groups, peaks, strict=True):
-            group["initial_lr"] = float(peak)  # multiplier 1 is the peak
+            group["initial_lr"] = float(number(peak))  # multiplier 1 is the peak
         super().__init__(optimizer, one_cycle_multiplier, **settings)
+
+    def _name(self) -> str:
+        return "one_cycle"  # not that of its shape, which moves no momentum
 
     def step(self, epoch: int | None = None) -> None:
         super().step(epoch)

@@ -16,9 +16,9 @@ from torch.optim import Optimizer
 
 from dlcourse.large_scale_training.schedules._checks import (
     above,
-    check_counts,
-    check_ratio,
-    is_number,
+    counts,
+    number,
+    ratio,
 )
 from dlcourse.large_scale_training.schedules.multiplier import MultiplierLR
 
@@ -37,6 +37,9 @@ def wsd_multiplier(
     Until the decay starts, the multiplier does not depend on ``num_training_steps``: one stable run
     serves every length, each with a short decay of its own that branches off.
 
+    With a floor, the ramp still starts at 0, as those of the other shapes do; that of
+    ``transformers.get_wsd_schedule`` starts at the floor.
+
     Args:
         step: number of optimizer steps already taken, 0 or more.
         num_warmup_steps: W, steps of the ramp; 0 starts at the full rate.
@@ -51,30 +54,30 @@ def wsd_multiplier(
     Source: the three phases of Hu et al. (2024), with the 1 − √p decay of Hägele et al. (2024), who
     find it better than a linear one.
     """
-    check_counts(step, num_warmup_steps, num_training_steps)
-    check_ratio(min_lr_ratio)
-    if not (is_number(decay_fraction) and 0 < decay_fraction <= 1):
+    step, warmup, total = counts(step, num_warmup_steps, num_training_steps)
+    floor, share = ratio(min_lr_ratio), number(decay_fraction)
+    if not 0 < share <= 1:
         raise ValueError(f"decay_fraction must lie in (0, 1], like 0.2: got {decay_fraction!r}")
-    decay_steps = max(1, round(decay_fraction * num_training_steps))
-    decay_start = num_training_steps - decay_steps
-    if num_warmup_steps > decay_start:
+    decay_steps = max(1, round(share * total))
+    decay_start = total - decay_steps
+    if warmup > decay_start:
         raise ValueError(
-            f"a warm-up of {num_warmup_steps} steps and a decay of {decay_steps} do not fit in "
-            f"{num_training_steps} steps: shorten one of them, or train longer"
+            f"a warm-up of {warmup} steps and a decay of {decay_steps} do not fit in {total} "
+            "steps: shorten one of them, or train longer"
         )
 
-    if step < num_warmup_steps:
+    if step < warmup:
         # m = k / W
-        return step / num_warmup_steps
+        return step / warmup
     if step < decay_start:
         # m = 1
         return 1.0
-    if step >= num_training_steps:
-        return float(min_lr_ratio)
+    if step >= total:
+        return floor
     # p = (k − (T − D)) / D
     progress = (step - decay_start) / decay_steps
     # m = r + (1 − r) (1 − √p)
-    return above(min_lr_ratio, 1 - math.sqrt(progress))
+    return above(floor, 1 - math.sqrt(progress))
 
 
 def warmup_stable_decay(

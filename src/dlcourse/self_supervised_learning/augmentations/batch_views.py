@@ -55,8 +55,8 @@ class BatchViews:
         grayscale: probability of taking them away.
 
     Called with images (B, C, H, W) in [0, 1], C = 1 or 3, and a generator, it returns
-    (B, C, size, size) in the images' dtype, computed in float32 or wider. The generator may live on the CPU or on the images' device. ``draw`` and
-    ``apply`` are the two halves of the call.
+    (B, C, size, size) in the images' dtype, computed in float32 or wider. The generator may live
+    on the CPU or on the images' device. ``draw`` and ``apply`` are the two halves of the call.
 
     The operations are torchvision's (``resized_crop`` with antialiasing, ``adjust_brightness``,
     …); the order of the colour operations is always that of the arguments, where torchvision's

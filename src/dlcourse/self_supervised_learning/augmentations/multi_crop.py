@@ -39,8 +39,8 @@ class TwoViews:
     loader seeds it in every worker).
 
     A file of 16 bits a pixel is scaled to 8. Raises ValueError for a size, scale or strength out of
-    range and for a picture whose range is unknown (32 bits a pixel, floats beyond [0, 1]), TypeError
-    for another image.
+    range and for a picture whose range is unknown (32 bits a pixel, floats beyond [0, 1]),
+    TypeError for another image.
 
     Source: Chen et al. (2020), appendix A. Its blur is wide, a tenth of the image.
     """

@@ -18,6 +18,11 @@ from torch import Tensor
 
 from dlcourse.datasets import Split
 from dlcourse.self_supervised_learning.evaluation._checks import check_splits
+from dlcourse.self_supervised_learning.evaluation.logistic_regression import (
+    logistic_minimum,
+    principal_axes,
+    standard,
+)
 
 __all__ = ["Probe", "linear_probe", "logistic_probe", "ridge_probe"]
 
@@ -66,38 +71,21 @@ def logistic_probe(
     if max_steps < 1:
         raise ValueError(f"max_steps must be at least 1, got {max_steps}")
     train, validation, test = _checked(train, validation, test, decays)
-    mean, scale = _standard(train.x)
+    mean, scale = standard(train.x)
     z = (train.x.double() - mean) / scale  # (N, D)
     present, y = train.y.unique(return_inverse=True)  # classes that train lacks get no weight
     n, classes = len(z), len(present)
     one_hot = F.one_hot(y, classes).double()
 
-    # In the axes V of the features' covariance, each divided by the square root of its curvature
-    # at W = 0, the loss is nearly round, and L-BFGS needs few steps. Axes in which train does not
-    # vary are left out: the best W has no part there.
-    axes, variance = _principal_axes(z)  # (D, R), (R,)
+    # Axes in which train does not vary are left out: the best W has no part there.
+    axes, variance = principal_axes(z)  # (D, R), (R,)
     a = z @ axes  # (N, R)
     found = {}
-    w = torch.zeros(a.shape[1], classes, dtype=z.dtype, device=z.device)  # along the axes
-    b = one_hot.mean(0).log()
+    w = torch.zeros(a.shape[1], 1, classes, dtype=z.dtype, device=z.device)  # along the axes
+    b = one_hot.mean(0).log()[None]
     for decay in sorted(decays, reverse=True):  # each starts where the one before ended
-        unit = (variance / classes + decay).rsqrt()[:, None]  # (R, 1)
-        v = torch.cat([w / unit, b[None]])  # the unknowns: scaled weights, and biases
-        optimizer = torch.optim.LBFGS(
-            [v], max_iter=max_steps, history_size=20, tolerance_grad=1e-6, tolerance_change=1e-10,
-            line_search_fn="strong_wolfe",
-        )  # fmt: skip
-
-        def loss(v: Tensor = v, unit: Tensor = unit, decay: float = decay) -> Tensor:
-            w = unit * v[:-1]
-            logits = a @ w + v[-1]
-            error = (logits.softmax(1) - one_hot) / n  # d loss / d logits
-            v.grad = torch.cat([unit * (a.T @ error + decay * w), error.sum(0)[None]])
-            return F.cross_entropy(logits, y) + decay / 2 * w.square().sum()
-
-        optimizer.step(loss)
-        w, b = unit * v[:-1], v[-1]
-        found[decay] = w, b
+        w, b = logistic_minimum(a, variance, [one_hot], [decay], (w, b), max_steps=max_steps)
+        found[decay] = w[:, 0], b[0]
 
     def probe(w: Tensor, b: Tensor, decay: float) -> Probe:
         weight = z.new_zeros(z.shape[1], int(present.max()) + 1)
@@ -137,7 +125,7 @@ def ridge_probe(
     single class, and for decays that are not positive.
     """
     train, validation, test = _checked(train, validation, test, decays)
-    mean, scale = _standard(train.x)
+    mean, scale = standard(train.x)
     z = (train.x.double() - mean) / scale  # (N, D)
     n, width = z.shape
     one_hot = F.one_hot(train.y).double()
@@ -180,24 +168,6 @@ def _checked(train: Split, validation: Split, test: Split, decays: Sequence[floa
     if len(train.y.unique()) < 2:
         raise ValueError("train holds a single class: there is nothing to tell apart")
     return splits
-
-
-def _standard(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each feature, (D,); ∞ for one that does not vary."""
-    x = x.double()
-    mean, scale = x.mean(0), x.std(0, correction=0)
-    constant = scale <= 1e-6 * mean.abs()  # differences below float32's resolution are no signal
-    return mean, torch.where(constant, torch.inf, scale)
-
-
-def _principal_axes(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Directions in which z (N, D) varies, (D, R), and the mean square along each, (R,)."""
-    n, width = z.shape
-    dual = width > n  # the smaller of two eigenvalue problems
-    variance, axes = torch.linalg.eigh((z @ z.T if dual else z.T @ z) / n)
-    keep = variance > 1e-10 * variance[-1]
-    variance, axes = variance[keep], axes[:, keep]
-    return (z.T @ axes / (n * variance).sqrt() if dual else axes), variance
 
 
 def _best(probes: list[Probe], validation: Split, test: Split) -> Probe:

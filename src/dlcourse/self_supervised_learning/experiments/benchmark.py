@@ -1,52 +1,62 @@
 """All methods of chapter 120 in one table: one encoder, one set of pictures, equal time.
 
-Chapter: ``120_self_supervised_learning/0_overview`` (recorded cells ``benchmark-1`` to ``-3``).
+Chapter: ``120_self_supervised_learning/0_overview`` (recorded cells ``benchmark-…``).
 
 A result is a nested dict: method → reading → factor → share of the labels (in per cent, as text)
 → one test accuracy a seed. Readings are "k-NN", "logistic probe" and "fine-tuned"; "supervised" has
-"fine-tuned" only, from random weights, with as many seconds of tuning as a method has of
-pre-training; "random" and "pixels" are the baselines without training.
+"fine-tuned" only, from random weights, with as many steps as fine-tuning has, or as many as fit
+into a method's seconds of pre-training; "random" and "pixels" are the baselines without training.
 """
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
+from dlcourse.self_supervised_learning.experiments.benchmark_fine_tuning import (
+    Choice,
+    FineTuned,
+    choose,
+    fine_tune_all,
+)
 from dlcourse.self_supervised_learning.experiments.benchmark_methods import (
     POOLING,
     Contest,
     make_encoder,
     pretrain_for,
     steps_in,
+    wait,
 )
 from dlcourse.self_supervised_learning.experiments.benchmark_readings import (
     Pictures,
     effective_rank,
     encode,
-    fine_tuned,
     labelled_parts,
     logistic_accuracies,
     neighbours,
     paint,
-    train_readout,
 )
+from dlcourse.self_supervised_learning.vision_transformer import VisionTransformer
 
-__all__ = ["Benchmark", "combined", "in_words"]
+__all__ = ["PARTS", "Benchmark", "combined", "in_words"]
+
+# The recorded cells ``120.0.benchmark-…``: what each measures fits into a few minutes.
+PARTS = ("simclr", "dino", "simmim", "mae", "supervised", "baselines")
 
 Table = dict[str, dict[str, dict[str, dict[str, list[float]]]]]
+Tried = dict[float, dict[Choice, FineTuned]]  # share → choice → accuracies
 
 
 class Benchmark:
     """Paints the pictures once, then trains and reads one contestant after the other.
 
-    ``table``, ``steps`` (by contestant), ``seconds`` (of training, by contestant, one a seed) and
-    ``chosen`` (by contestant and share: views, rate and steps of each factor, one dict a seed)
-    hold what has been measured so far; ``rank`` the features' effective rank, one a seed.
+    What has been measured so far, by contestant: ``table``; ``steps`` of the (longest) training;
+    ``seconds`` of it, one a seed; ``chosen``, by share: views, rate and steps of each factor, one
+    dict a seed; ``rank``, the features' effective rank, one a seed.
     """
 
     def __init__(self, contest: Contest, seeds: Sequence[int] = (0, 1, 2)) -> None:
@@ -58,7 +68,7 @@ class Benchmark:
         self.table: Table = {}
         self.steps: dict[str, int] = {}
         self.seconds: dict[str, list[float]] = {}
-        self.chosen: dict[str, dict[str, list[dict[str, tuple[str, float, int]]]]] = {}
+        self.chosen: dict[str, dict[str, list[dict[str, Choice]]]] = {}
         self.rank: dict[str, list[float]] = {}
 
     def method(self, name: str) -> None:
@@ -74,10 +84,7 @@ class Benchmark:
             self.seconds.setdefault(name, []).append(done.seconds)
             features = [encode(done.encoder, POOLING[name], part) for part in self._read(seed)]
             self._frozen(name, features, seed)
-            self._fine_tune(
-                name, lambda done=done: copy.deepcopy(done.encoder), POOLING[name], seed,
-                lambda train: [self.contest.label_steps],
-            )  # fmt: skip
+            self._chosen(name, [self._fine_tuned(done.encoder, POOLING[name], seed)])
         self._report(name)
 
     def random(self) -> None:
@@ -96,27 +103,28 @@ class Benchmark:
         self._report("pixels")
 
     def supervised(self) -> None:
-        """From random weights on labels alone: short trainings as in fine-tuning, and long ones
-        that together fill the contest's seconds."""
+        """From random weights on labels alone: as many steps as in fine-tuning, and as many as fit
+        into the contest's seconds, all numbers of labels, views and rates together."""
         short = self.contest.label_steps
-        combinations = len(self.contest.label_views) * len(self.contest.rates)
 
-        def steps(train: Pictures) -> list[int]:
-            def trial(count: int) -> float:
-                begin = time.perf_counter()
-                encoder, rate = make_encoder(self.contest, 0), self.contest.rates[0]
-                train_readout(encoder, "mean", train, self.contest, "crop", rate, count, 0)
-                if self.contest.device.type == "cuda":
-                    torch.cuda.synchronize(self.contest.device)
-                return time.perf_counter() - begin
+        def trained(steps: int, seed: int) -> Tried:
+            return self._fine_tuned(make_encoder(self.contest, seed), "mean", seed, steps)
 
-            fit = steps_in(self.contest.seconds, trial, trial=60) // combinations
-            return [short, max(short, fit - short)] if fit > 2 * short else [short]
+        def trial(steps: int) -> float:
+            begin = time.perf_counter()
+            trained(steps, 0)
+            wait(self.contest.device)
+            return time.perf_counter() - begin
 
+        # So many steps in the trial that reading the runs after it hardly counts.
+        fit = steps_in(self.contest.seconds, trial, trial=short)
+        long = self.steps["supervised"] = max(short + 1, fit)
         for seed in self.seeds:
-            self._fine_tune(
-                "supervised", lambda seed=seed: make_encoder(self.contest, seed), "mean", seed, steps
-            )
+            tried = [trained(short, seed)]
+            begin = time.perf_counter()
+            tried.append(trained(long, seed))
+            self.seconds.setdefault("supervised", []).append(time.perf_counter() - begin)
+            self._chosen("supervised", tried)
         self._report("supervised")
 
     def kept(self) -> dict[str, Any]:
@@ -133,6 +141,10 @@ class Benchmark:
             "tested": c.tested,
             "batch_size": c.batch_size,
             "label_steps": c.label_steps,
+            "label_batch": c.label_batch,
+            "rates": list(c.rates),
+            "label_views": list(c.label_views),
+            "probe_decays": list(c.probe_decays),
             "seconds_wanted": c.seconds,
             "encoder": {"depth": c.depth, "width": c.embed_dim, "heads": c.num_heads,
                         "patch": c.patch_size, "image": c.size},
@@ -149,32 +161,29 @@ class Benchmark:
         train, validation, test = features
         self.rank.setdefault(name, []).append(effective_rank(test.x))
         for share in self.contest.shares:
-            n = max(2, round(share * self.contest.labelled))
-            few, choose = (part.rows(slice(n)) for part in (train, validation))
+            n = self.contest.labels_of(share)
+            few, to_choose = (part.rows(slice(n)) for part in (train, validation))
             self._add(name, "k-NN", share, neighbours(few, test))
-            probe = logistic_accuracies(few, choose, test, self.contest.probe_decays)
+            probe = logistic_accuracies(few, to_choose, test, self.contest.probe_decays)
             self._add(name, "logistic probe", share, probe)
 
-    def _fine_tune(
-        self,
-        name: str,
-        start: Callable,
-        pooling: str,
-        seed: int,
-        steps: Callable[[Pictures], list[int]],
-    ) -> None:
+    def _fine_tuned(
+        self, start: VisionTransformer, pooling: str, seed: int, steps: int | None = None
+    ) -> Tried:
+        """All trainings on labels of one start, with every share, views and rate."""
+        return fine_tune_all(
+            copy.deepcopy(start), pooling, *self._read(seed), self.contest,
+            steps or self.contest.label_steps, seed,
+        )  # fmt: skip
+
+    def _chosen(self, name: str, tried: Sequence[Tried]) -> None:
+        """Of all trainings of a seed, enter the best on validation, for each share and factor."""
         for share in self.contest.shares:
-            train, validation = labelled_parts(
-                self.train, self.validation, share, self.contest, seed
-            )
-            done = fine_tuned(
-                start, pooling, train, validation, self.test, self.contest, steps(train), seed
-            )
-            self._add(name, "fine-tuned", share, done.accuracy)
-            by_share = self.chosen.setdefault(name, {})
-            by_share.setdefault(in_words(share), []).append(done.chosen)
-            if name == "supervised":
-                self.seconds.setdefault(name, []).append(done.seconds)
+            of_share = {c: run for part in tried for c, run in part[share].items()}
+            best = choose(of_share)
+            test = {factor: of_share[c].test[factor] for factor, c in best.items()}
+            self._add(name, "fine-tuned", share, test)
+            self.chosen.setdefault(name, {}).setdefault(in_words(share), []).append(best)
 
     def _add(self, name: str, reading: str, share: float, accuracy: dict[str, float]) -> None:
         factors = self.table.setdefault(name, {}).setdefault(reading, {})

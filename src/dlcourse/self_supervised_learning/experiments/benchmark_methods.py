@@ -41,6 +41,7 @@ __all__ = [
     "pretrain_for",
     "steps_in",
     "views",
+    "wait",
 ]
 
 METHODS = ("SimCLR", "DINO + iBOT", "SimMIM", "MAE")
@@ -63,11 +64,11 @@ class Contest:
     batch_size: int = 512  # pictures a step of pre-training; SimCLR and DINO draw several views
     lr: float = 1e-3
     prototypes: int = 1024  # of DINO and iBOT
-    seconds: float = 15.0  # of pre-training; and of all supervised trainings of one share of labels
+    seconds: float = 90.0  # of pre-training; and of the long supervised trainings together
 
     # Fine-tuning: every combination is tried, for every start.
     label_batch: int = 256
-    rates: tuple[float, ...] = (3e-4, 1e-3)
+    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
     label_views: tuple[str, ...] = ("crop + colour", "crop")
     label_steps: int = 300
 
@@ -76,6 +77,10 @@ class Contest:
     tested: int = 5_000
     shares: tuple[float, ...] = (0.01, 0.1, 1.0)  # of these labels
     probe_decays: tuple[float, ...] = field(default=tuple(10.0**e for e in range(-4, 1)))
+
+    def labels_of(self, share: float) -> int:
+        """How many labels a share of them is; as many more are there to choose on."""
+        return max(2, round(share * self.labelled))
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
@@ -126,7 +131,7 @@ def pretrain_for(
     training = _TRAININGS[method](contest, images, seed)
     if contest.compiled:
         compile_blocks(training.model)
-    _wait(contest.device)
+    wait(contest.device)
     begin = time.perf_counter()
     pretrain(
         training.model,
@@ -143,7 +148,7 @@ def pretrain_for(
             else lambda taken: training.after_step(taken, steps)
         ),
     )
-    _wait(contest.device)
+    wait(contest.device)
     seconds = time.perf_counter() - begin
     # A copy is not compiled: features are computed in batches of other sizes.
     return Pretrained(copy.deepcopy(training.kept()).eval(), steps, seconds)
@@ -204,7 +209,7 @@ def _dino(contest: Contest, images: Tensor, seed: int) -> _Training:
     large = BatchViews(contest.size, scale=(0.4, 1.0))
     small = BatchViews(contest.size // 2, scale=(0.1, 0.4))
     side = contest.size // contest.patch_size
-    masker = torch.Generator().manual_seed(seed)
+    masker = torch.Generator(contest.device).manual_seed(seed)
 
     def loss(index: Tensor, g: torch.Generator) -> Tensor:
         x = images[index]
@@ -261,6 +266,7 @@ def _mae(contest: Contest, images: Tensor, seed: int) -> _Training:
 _TRAININGS = {"SimCLR": _simclr, "DINO + iBOT": _dino, "SimMIM": _simmim, "MAE": _mae}
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was given: before a clock is read."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

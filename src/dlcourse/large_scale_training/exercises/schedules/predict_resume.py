@@ -33,8 +33,8 @@ EXERCISE = Prediction(
     statement=r"""
 A run warms up over 10 steps to the rate 0.1, with
 `LambdaLR(optimizer, lambda k: min(1.0, k / 10))`, and each loop calls `optimizer.step()`, then
-`scheduler.step()`. After 25 updates it saves model and optimizer, but not the scheduler. A new process
-loads both and makes a new scheduler in the same way.
+`scheduler.step()`. After 25 updates it saves model and optimizer, but not the scheduler. A new
+process loads both and makes a new scheduler in the same way.
 
 With which rate is the *second* update after the resume made?
 """,

@@ -1,1 +1,1 @@
-"""Exercises and quiz of section 120.1b, one small file each."""
+"""Exercises and quiz of section 120.2, one small file each."""
