@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from dlcourse.datasets import Split, render_shapes, shape_factors
+from dlcourse.datasets import Split, Splits, digits, render_shapes, shape_factors
 from dlcourse.measure import transformer_flops
 from dlcourse.self_supervised_learning import (
     BatchViews,
@@ -24,6 +25,8 @@ from dlcourse.self_supervised_learning.experiments import (
     benchmark_fine_tuning,
     benchmark_methods,
     benchmark_readings,
+    digit_labels,
+    dino_collapse,
     dino_step,
     simclr_runs,
     simmim_grid,
@@ -699,3 +702,86 @@ def test_stacked_models_give_the_outputs_and_gradients_of_each_alone():
         for name, parameter in painter.named_parameters():
             if parameter.grad is not None:
                 assert torch.allclose(weights[name].grad[i], parameter.grad, atol=1e-4), name
+
+
+# --- Section 120.1b: forms in turn, attention, digits and labels, collapse ----------------------
+
+
+def test_forms_of_a_step_are_timed_in_turn():
+    timed = dino_step.compare_dino_steps(
+        ["crop by crop", "eager"], TINY, CPU, None, rounds=3, steps=2, warmup=1
+    )
+    assert list(timed) == ["crop by crop", "eager"]
+    assert all(len(t.seconds) == 3 and min(t.seconds) > 0 for t in timed.values())
+    assert timed["crop by crop"].loss == pytest.approx(timed["eager"].loss, abs=1e-4)
+    with pytest.raises(ValueError, match="at least 1"):
+        dino_step.compare_dino_steps(["eager"], TINY, CPU, None, rounds=0)
+
+
+def test_ratios_are_taken_round_by_round():
+    fast = dino_step.Timed([1.0, 2.0, 4.0], None, 0.0)
+    slow = dino_step.Timed([3.0, 3.0, 8.0], None, 0.0)
+    assert dino_step.ratios(fast, slow) == (2.0, 1.5, 3.0)
+
+
+def test_attention_of_three_networks_is_compared_on_pictures_that_chose_no_head():
+    tiny = {"image_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2,
+            "batch_size": 8}  # fmt: skip
+    names = ("untrained", "with labels", "DINOv2")
+    looks = small_dinov2.compare_attention(
+        CPU, steps=2, seeds=(0, 1), pictures=12, looked_at=20, **tiny
+    )
+    assert tuple(looks.share) == tuple(looks.encoders) == names
+    assert all(len(v) == 2 and 0 < min(v) and max(v) < 1 for v in looks.share.values())
+    # The share is that of the head chosen on other pictures, not the best on these.
+    other = small_dinov2.shape_pixels(20, 16, seed=1001)
+    reported = small_dinov2.shape_pixels(20, 16, seed=1002)
+    for name, encoder in looks.encoders.items():
+        head = int(small_dinov2.attention_on_shape(encoder, *other).argmax())
+        assert head == looks.heads[name]
+        share = small_dinov2.attention_on_shape(encoder, *reported)[head].item()
+        assert looks.share[name][0] == pytest.approx(share)
+
+
+def test_the_supervised_network_learns_the_shapes():
+    images, labels = small_dinov2._painted(1200, 16, CPU, seed=0)
+    assert images.shape == (1200, 3, 16, 16) and labels.unique().tolist() == list(range(8))
+    again, _ = small_dinov2._painted(1200, 16, CPU, seed=0)
+    assert torch.equal(images, again)
+
+
+def test_digits_are_read_by_all_contestants_with_the_labels_that_are_counted():
+    generator = torch.Generator().manual_seed(0)
+
+    def split(each):  # class 1 is bright below, class 0 above
+        y = torch.arange(2).repeat_interleave(each)
+        x = 0.1 * torch.rand(2 * each, 1, 28, 28, generator=generator)
+        x[:each, :, :14] += 0.8
+        x[each:, :, 14:] += 0.8
+        return Split(x, y)
+
+    data = Splits(split(40), split(20), split(10))
+    result = digit_labels.digits_by_labels(
+        data, seeds=(0, 1), fractions=(0.1, 0.25, 1.0), pretraining_rates=(1e-2,),
+        pretraining_steps=2, rates=(1e-2,), steps=(2,), batch_size=16, neighbours=(1, 3),
+    )  # fmt: skip
+    assert result["labels"] == [[8, 8], [20, 20], [80, 40]]
+    assert len(result["accuracy"]) == 8
+    for rows in result["accuracy"].values():
+        assert [len(row) for row in rows] == [2, 2, 2]
+        assert all(0 <= value <= 1 for row in rows for value in row)
+    assert result["accuracy"]["pixels, probe"][2] == [1.0, 1.0]
+    assert result["accuracy"]["pixels, k-NN"][2] == [1.0, 1.0]
+    assert set(result["chosen"]) == {"DINO's rate"} | {
+        f"{name}, {f:g}" for name in ("from scratch", "DINO, fine-tuned") for f in (0.1, 0.25, 1)
+    }
+
+
+def test_curves_of_a_watched_run_are_entropies():
+    data = digits(seed=0, max_shift=2)
+    run = dino_collapse.collapse_run(data, "centering", 0.03, 0, steps=10)
+    assert run.curves.shape == (3, 2) and run.answers.shape == (256, 64)
+    h, kl, mixed = run.curves[:, -1].tolist()
+    assert (kl > 0) and (0 < h <= mixed + 1e-6) and mixed <= math.log(64) + 1e-6
+    p = run.answers
+    assert h == pytest.approx(-(p * p.clamp_min(1e-30).log()).sum(1).mean().item(), abs=1e-4)

@@ -5,14 +5,16 @@ Chapter: ``120_self_supervised_learning/1b_dino`` (a recorded cell).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from dlcourse.datasets import render_shapes, shape_factors
-from dlcourse.measure import StepCost, measure_step, transformer_flops
+from dlcourse.measure import StepCost, measure_step, time_call, transformer_flops
 from dlcourse.self_supervised_learning.augmentations.batch_views import BatchViews
 from dlcourse.self_supervised_learning.dino.dino_loss import DINOLoss
 from dlcourse.self_supervised_learning.dino.head import DINOHead
@@ -22,7 +24,19 @@ from dlcourse.self_supervised_learning.dino.model import DINO
 from dlcourse.self_supervised_learning.peers import TransformersEncoder
 from dlcourse.self_supervised_learning.vision_transformer import VisionTransformer
 
-__all__ = ["OneCropAtATime", "StepSizes", "compile_parts", "dino_step", "measure_dino_step"]
+__all__ = [
+    "KINDS",
+    "OneCropAtATime",
+    "StepSizes",
+    "Timed",
+    "compare_dino_steps",
+    "compile_parts",
+    "dino_step",
+    "measure_dino_step",
+    "ratios",
+]
+
+KINDS = ("transformers", "crop by crop", "eager", "transformers compiled", "compiled")
 
 
 @dataclass(frozen=True)
@@ -120,8 +134,11 @@ def dino_step(
     side = sizes.global_size // sizes.patch_size
 
     def step() -> Tensor:
-        views = [large(pictures, generator) for _ in range(2)]
-        crops = [small(pictures, generator) for _ in range(sizes.local_crops)]
+        # One call for all views of a size: on a GPU a call's many small kernels cost more to start
+        # than to run.
+        views = large(pictures.repeat(2, 1, 1, 1), generator).chunk(2)
+        crops = small(pictures.repeat(sizes.local_crops, 1, 1, 1), generator)
+        crops = crops.chunk(sizes.local_crops)
         mask = blob_masks(2 * sizes.images, (side, side), mask_generator)
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
             value = model(views, crops, mask=mask).total
@@ -144,6 +161,38 @@ def compile_parts(model: DINO) -> None:
     model.patch_loss.cross_entropy = torch.compile(model.patch_loss.cross_entropy, dynamic=False)
 
 
+def _prepared(
+    kind: str, sizes: StepSizes, device: torch.device, dtype: torch.dtype | None
+) -> Callable[[], Tensor]:
+    """The step of one of KINDS, ready to be called."""
+    torch.manual_seed(0)
+    if kind.startswith("transformers"):
+        encoder: nn.Module = TransformersEncoder(
+            sizes.global_size,
+            sizes.patch_size,
+            embed_dim=sizes.embed_dim,
+            depth=sizes.depth,
+            num_heads=sizes.num_heads,
+        )
+    elif kind in KINDS:
+        encoder = VisionTransformer(
+            sizes.global_size,
+            sizes.patch_size,
+            embed_dim=sizes.embed_dim,
+            depth=sizes.depth,
+            num_heads=sizes.num_heads,
+            positions="learned",
+        )
+        if kind == "crop by crop":
+            encoder = OneCropAtATime(encoder, sizes.images)
+    else:
+        raise ValueError(f"unknown kind of step: {kind!r}")
+    step, model = dino_step(encoder, sizes, device, dtype)
+    if kind.endswith("compiled"):
+        compile_parts(model)
+    return step
+
+
 def measure_dino_step(
     kind: str,
     sizes: StepSizes,
@@ -162,31 +211,66 @@ def measure_dino_step(
 
     Raises ValueError for another kind; the first two need transformers.
     """
-    torch.manual_seed(0)
-    if kind.startswith("transformers"):
-        encoder: nn.Module = TransformersEncoder(
-            sizes.global_size,
-            sizes.patch_size,
-            embed_dim=sizes.embed_dim,
-            depth=sizes.depth,
-            num_heads=sizes.num_heads,
-        )
-    elif kind in ("crop by crop", "eager", "compiled"):
-        encoder = VisionTransformer(
-            sizes.global_size,
-            sizes.patch_size,
-            embed_dim=sizes.embed_dim,
-            depth=sizes.depth,
-            num_heads=sizes.num_heads,
-            positions="learned",
-        )
-        if kind == "crop by crop":
-            encoder = OneCropAtATime(encoder, sizes.images)
-    else:
-        raise ValueError(f"unknown kind of step: {kind!r}")
-    step, model = dino_step(encoder, sizes, device, dtype)
-    if kind.endswith("compiled"):
-        compile_parts(model)
+    step = _prepared(kind, sizes, device, dtype)
     last = []
     cost = measure_step(lambda: last.append(step()), device, warmup=warmup, repeats=repeats)
     return cost, last[-1].item()
+
+
+class Timed(NamedTuple):
+    """What ``compare_dino_steps`` saw of one form."""
+
+    seconds: list[float]  # of one step, one value a round
+    peak_bytes: int | None  # most memory that its steps held, with every other form's weights
+    loss: float  # after its last step
+
+
+def compare_dino_steps(
+    kinds: Sequence[str],
+    sizes: StepSizes,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    *,
+    rounds: int = 7,
+    steps: int = 3,
+    warmup: int = 3,
+) -> dict[str, Timed]:
+    """Times of several forms of the step, taken in turn, so that a drift meets all of them alike.
+
+    Args:
+        kinds: of KINDS.
+        rounds: in each, every form takes ``steps`` steps, of which the mean time is kept.
+        warmup: steps of each form before the first round (the first compiles).
+
+    Raises ValueError for another kind and for counts below 1; two kinds need transformers.
+    """
+    if rounds < 1 or steps < 1 or warmup < 1:
+        raise ValueError(f"need counts of at least 1, got {rounds}, {steps} and {warmup}")
+    prepared, peaks = {}, {}
+    for kind in kinds:
+        step = prepared[kind] = _prepared(kind, sizes, device, dtype)
+        for _ in range(warmup):
+            step()
+    seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
+    losses = {}
+    for turn in range(rounds):
+        for kind, step in prepared.items():
+            if device.type == "cuda" and turn == 0:
+                torch.cuda.reset_peak_memory_stats(device)
+
+            def several(kind: str = kind, step: Callable[[], Tensor] = step) -> None:
+                for _ in range(steps):
+                    losses[kind] = step()
+
+            seconds[kind].append(time_call(several, device) / steps)
+            if device.type == "cuda" and turn == 0:
+                peaks[kind] = torch.cuda.max_memory_allocated(device)
+    return {
+        kind: Timed(seconds[kind], peaks.get(kind), losses[kind].item()) for kind in kinds
+    }
+
+
+def ratios(fast: Timed, slow: Timed) -> tuple[float, float, float]:
+    """How many times as fast ``fast`` is, round by round: median, least and most."""
+    each = [b / a for a, b in zip(fast.seconds, slow.seconds, strict=True)]
+    return statistics.median(each), min(each), max(each)

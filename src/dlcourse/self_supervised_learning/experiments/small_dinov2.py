@@ -1,16 +1,18 @@
-"""A small DINOv2 on painted shapes, and how much of its attention falls on the shape.
+"""A small DINOv2 on painted shapes, and how much of its attention falls on the shape; beside it the
+same ViT trained with labels.
 
 Chapter: ``120_self_supervised_learning/1b_dino`` (a recorded cell).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from dlcourse.datasets import render_shapes, shape_factors
+from dlcourse.datasets import SHAPES, render_shapes, shape_factors
 from dlcourse.self_supervised_learning.augmentations.batch_views import BatchViews
 from dlcourse.self_supervised_learning.dino.dino_loss import DINOLoss
 from dlcourse.self_supervised_learning.dino.head import DINOHead
@@ -21,7 +23,15 @@ from dlcourse.self_supervised_learning.dino.teacher import momentum_schedule
 from dlcourse.self_supervised_learning.pretraining import pretrain
 from dlcourse.self_supervised_learning.vision_transformer import VisionTransformer
 
-__all__ = ["Trained", "attention_on_shape", "shape_pixels", "train_small_dinov2"]
+__all__ = [
+    "Looks",
+    "Trained",
+    "attention_on_shape",
+    "compare_attention",
+    "shape_pixels",
+    "train_small_dinov2",
+    "train_supervised",
+]
 
 
 class Trained(NamedTuple):
@@ -52,24 +62,20 @@ def train_small_dinov2(
 ) -> Trained:
     """Train a small ViT on painted shapes with the three terms of DINOv2, without labels.
 
-    Two global views of the full size and four local ones of half of it; DINO's centering; the
-    last argument but one compiles the blocks.
+    Two global views of the full size and four local ones of half of it; Sinkhorn–Knopp, as in
+    DINOv2; ``compiled`` compiles the blocks.
     """
     generator = torch.Generator().manual_seed(seed)
-    encoder = VisionTransformer(
-        image_size,
-        patch_size,
-        embed_dim=embed_dim,
-        depth=depth,
-        num_heads=num_heads,
-        positions="learned",  # as in DINO; the fixed ones drown the picture in their colours
-        generator=generator,
-    )
+    encoder = _encoder(image_size, patch_size, embed_dim, depth, num_heads, generator)
 
     def head() -> DINOHead:
         return DINOHead(embed_dim, prototypes, 4 * embed_dim, embed_dim // 2, generator=generator)
 
-    settings = {"teacher_temp": teacher_temp, "warmup_teacher_temp": teacher_temp}
+    settings = {
+        "teacher_temp": teacher_temp,
+        "warmup_teacher_temp": teacher_temp,
+        "centering": "sinkhorn_knopp",
+    }
     model = DINO(
         encoder,
         head(),
@@ -80,16 +86,9 @@ def train_small_dinov2(
     ).to(device)
     if compiled:
         for network in (model.student, model.teacher):
-            for block in network["encoder"].blocks:
-                block.compile(dynamic=False)
+            _compile(network["encoder"])
 
-    painter = torch.Generator(device).manual_seed(seed)
-    images = torch.cat(
-        [
-            render_shapes(shape_factors(min(1000, pictures), painter, max_turn=0.15), image_size)
-            for _ in range(0, pictures, 1000)
-        ]
-    )
+    images, _ = _painted(pictures, image_size, device, seed)
     large = BatchViews(image_size, scale=(0.4, 1.0))
     small = BatchViews(image_size // 2, scale=(0.1, 0.4))
     side = image_size // patch_size
@@ -99,7 +98,9 @@ def train_small_dinov2(
         x = images[indices]
         mask = blob_masks(2 * len(x), (side, side), masker)
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            views, crops = [large(x, g) for _ in range(2)], [small(x, g) for _ in range(4)]
+            # one call for all views of a size: see dino_step
+            views = large(x.repeat(2, 1, 1, 1), g).chunk(2)
+            crops = small(x.repeat(4, 1, 1, 1), g).chunk(4)
             return model(views, crops, mask=mask).total
 
     losses = pretrain(
@@ -114,6 +115,80 @@ def train_small_dinov2(
         after_step=lambda taken: model.update_teacher(momentum_schedule(taken, steps, *momentum)),
     )
     return Trained(model, losses)
+
+
+def train_supervised(
+    device: torch.device,
+    *,
+    steps: int,
+    image_size: int = 64,
+    patch_size: int = 8,
+    embed_dim: int = 128,
+    depth: int = 4,
+    num_heads: int = 4,
+    batch_size: int = 256,
+    pictures: int = 20000,
+    lr: float = 1e-3,
+    dtype: torch.dtype | None = None,
+    compiled: bool = False,
+    seed: int = 0,
+) -> VisionTransformer:
+    """Train the same ViT on the same pictures to name the shape, one global view a step."""
+    generator = torch.Generator().manual_seed(seed)
+    encoder = _encoder(image_size, patch_size, embed_dim, depth, num_heads, generator).to(device)
+    encoder.mask_token.requires_grad_(False)
+    images, labels = _painted(pictures, image_size, device, seed)
+    head = nn.Linear(embed_dim, len(SHAPES), device=device)
+    network = nn.Sequential(encoder, head)
+    if compiled:
+        _compile(encoder)
+    large = BatchViews(image_size, scale=(0.4, 1.0))
+
+    def loss(indices: Tensor, g: torch.Generator) -> Tensor:
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            named = network(large(images[indices], g))
+        return nn.functional.cross_entropy(named.float(), labels[indices])
+
+    pretrain(
+        network, loss, len(images), steps=steps, batch_size=batch_size, lr=lr, max_grad_norm=3.0,
+        seed=seed,
+    )  # fmt: skip
+    return encoder
+
+
+def _encoder(
+    image_size: int,
+    patch_size: int,
+    embed_dim: int,
+    depth: int,
+    num_heads: int,
+    generator: torch.Generator,
+) -> VisionTransformer:
+    return VisionTransformer(
+        image_size,
+        patch_size,
+        embed_dim=embed_dim,
+        depth=depth,
+        num_heads=num_heads,
+        positions="learned",  # as in DINO; the fixed ones drown the picture in their colours
+        generator=generator,
+    )
+
+
+def _compile(encoder: VisionTransformer) -> None:
+    for block in encoder.blocks:
+        block.compile(dynamic=False)
+
+
+def _painted(n: int, image_size: int, device: torch.device, seed: int) -> tuple[Tensor, Tensor]:
+    """Pictures (n, 3, S, S) and the number of each one's shape (n,), made on the device."""
+    painter = torch.Generator(device).manual_seed(seed)
+    images, labels = [], []
+    for start in range(0, n, 1000):
+        factors = shape_factors(min(1000, n - start), painter, max_turn=0.15)
+        images.append(render_shapes(factors, image_size))
+        labels.append(factors.shape)
+    return torch.cat(images), torch.cat(labels).long()
 
 
 def shape_pixels(n: int, image_size: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -143,3 +218,50 @@ def attention_on_shape(encoder: VisionTransformer, images: Tensor, pixels: Tenso
     attention = encoder.class_attention(images)  # (B, H, rows, columns)
     attention = attention / attention.sum((2, 3), keepdim=True)
     return (attention * cover).sum((2, 3)).mean(0)
+
+
+class Looks(NamedTuple):
+    """What ``compare_attention`` returns."""
+
+    share: dict[str, list[float]]  # network → of its chosen head's attention, one value a seed
+    area: float  # share of the pictures that the shapes cover
+    encoders: dict[str, VisionTransformer]  # of the first seed, on the CPU
+    heads: dict[str, int]  # that were chosen for them
+
+
+def compare_attention(
+    device: torch.device,
+    *,
+    steps: int,
+    seeds: Sequence[int] = (0, 1, 2),
+    image_size: int = 64,
+    pictures: int = 20000,
+    looked_at: int = 500,
+    **settings: Any,
+) -> Looks:
+    """Attention on the shape by an untrained ViT, one trained with labels, and a small DINOv2.
+
+    All three have one size, and the two trainings as many steps. For each network the head that
+    looks most at the shape is chosen on ``looked_at`` pictures; its share is then measured on as
+    many others. Neither were trained on.
+    """
+    choose = shape_pixels(looked_at, image_size, seed=1001)
+    report = shape_pixels(looked_at, image_size, seed=1002)
+    share: dict[str, list[float]] = {}
+    encoders, heads = {}, {}
+    for seed in seeds:
+        size = {"image_size": image_size, "pictures": pictures, "seed": seed, **settings}
+        still = {"compiled": False, "pictures": settings.get("batch_size", 256)}
+        networks = {
+            "untrained": train_supervised(device, steps=1, **{**size, **still, "lr": 0.0}),
+            "with labels": train_supervised(device, steps=steps, **size),
+            "DINOv2": train_small_dinov2(device, steps=steps, **size).model.teacher["encoder"],
+        }
+        for name, encoder in networks.items():
+            encoder = encoder.float().cpu()
+            head = int(attention_on_shape(encoder, *choose).argmax())
+            value = attention_on_shape(encoder, *report)[head].item()
+            share.setdefault(name, []).append(value)
+            if seed == seeds[0]:
+                encoders[name], heads[name] = encoder, head
+    return Looks(share, report[1].float().mean().item(), encoders, heads)
