@@ -132,18 +132,17 @@ claim(
 #   seconds of pre-training on one GPU, compiled, in bfloat16, three seeds.
 # - **Labels:** 10,000 of the pictures have labels; readings get 1 %, 10 % or all of them, and as many
 #   again for whatever is chosen.
-# - **Readings:** the vote of the nearest neighbours (k-NN; 5 of them with 100 labels, else 20), a
-#   logistic probe, and fine-tuning of the whole encoder.
-# - **Supervision:** the same encoder from random weights, with the same views and rates to choose
-#   from. It takes as many steps as fine-tuning does, or as many as fit into the seconds that a method
-#   has for pre-training.
+# - **Readings:** the vote of the nearest neighbours (k-NN; 5 of them with 100 labels, else 20), and a
+#   logistic probe.
 # - **Baselines:** the encoder as it starts, and the pixels themselves.
 #
 # **What was tuned.** On validation, for each contestant, seed, factor and number of labels: the
-# probe's decay (five values); of fine-tuning the views (with or without changes of colour) and the
-# rate (three values); of supervision also the steps (two values). Pre-training has the settings of the
-# methods' papers, scaled down, and was tuned for none of them. A method whose loss has only begun to
-# fall in these seconds is not a worse method: the four are compared *under these conditions*.
+# probe's decay (five values). Pre-training has the settings of the methods' papers, scaled down, and
+# was tuned for none of them. A method whose loss has only begun to fall in these seconds is not a
+# worse method: the four are compared *under these conditions*.
+#
+# The recorded cells also train all weights on the labels, from random weights ("supervised") and from
+# each method's ("fine-tuned"). **Those rows are not results**: see below.
 
 # %% tags=["gpu", "hide-input"] name="benchmark-simclr"
 benchmark = Benchmark(Contest(torch.device("cuda")))
@@ -192,11 +191,10 @@ NAMES = {
     "DINO + iBOT": "C1",
     "SimMIM": "C2",
     "MAE": "C4",
-    "supervised": "C3",
     "random": "0.45",
     "pixels": "0.7",
 }
-READINGS = ("k-NN", "logistic probe", "fine-tuned")
+READINGS = ("k-NN", "logistic probe")
 SHARES = ("1", "10", "100")
 
 
@@ -206,14 +204,13 @@ def accuracies(name, reading, factor, p):
     return found and [100 * v for v in found[factor][p]]
 
 
-# %% mystnb={"figure": {"caption": "Test accuracy against the number of labels to fit, for each factor (columns) and reading (rows). Mean and standard deviation of the seeds. Supervision, which has no frozen features, is drawn in every row; dotted: guessing.", "name": "fig-all-methods"}, "image": {"alt": "Nine panels: three readings by three factors, each with a line a method of accuracy against the number of labels. The table below holds the same numbers."}} tags=["hide-input", "plot"]
+# %% mystnb={"figure": {"caption": "Test accuracy against the number of labels to fit, for each factor (columns) and reading (rows). Mean and standard deviation of the seeds; dotted: guessing.", "name": "fig-all-methods"}, "image": {"alt": "Six panels: two readings by three factors, each with a line a method of accuracy against the number of labels. The table below holds the same numbers."}} tags=["hide-input", "plot"]
 if bench is not None:
-    fig, axes = plt.subplots(3, 3, figsize=(9, 7.5), sharex=True, sharey=True)
+    fig, axes = plt.subplots(2, 3, figsize=(9, 5.4), sharex=True, sharey=True)
     for row, reading in zip(axes, READINGS, strict=True):
         for ax, factor in zip(row, CLASSES, strict=True):
             for name, color in NAMES.items():
-                used = "fine-tuned" if name == "supervised" else reading
-                runs = [accuracies(name, used, factor, p) for p in SHARES]
+                runs = [accuracies(name, reading, factor, p) for p in SHARES]
                 if None in runs:
                     continue
                 ax.errorbar(
@@ -221,7 +218,6 @@ if bench is not None:
                     [statistics.mean(r) for r in runs],
                     [statistics.stdev(r) for r in runs],
                     color=color,
-                    ls="--" if name == "supervised" else "-",
                     capsize=2,
                     label=name,
                 )
@@ -294,34 +290,32 @@ if bench is not None:
         + f" {len(accuracies('pixels', 'k-NN', 'hue', '1'))} seeds; bold: the"
         " best mean of a column. Guessing: shape 12.5, hue 16.7, texture 25.\n\n"
         + work_done()
-        + "\n\nSteps and seconds are those of pre-training; of supervision, those of"
-        " its long trainings, which run side by side for all numbers of labels,"
-        " views and rates. The rank is that of the features of the test"
-        f" pictures, at most {bench['encoder']['width']} (pixels: 3,072)."
+        + "\n\nSteps and seconds are those of pre-training. The rank is that of the"
+        f" features of the test pictures, at most {bench['encoder']['width']} (pixels: 3,072)."
     )
 
 # %% tags=["hide-input", "check"]
 METHODS = ("SimCLR", "DINO + iBOT", "SimMIM", "MAE")
 if bench is not None:
-    lines = [line(["points", "labels", *METHODS]), "|---" * 6 + "|"]
-    for factor in CLASSES:
-        for p in SHARES:
-            scratch = accuracies("supervised", "fine-tuned", factor, p)
-            cells = [factor, f"{round(bench['labelled'] * float(p) / 100):,}"]
-            for name in METHODS:
-                runs = accuracies(name, "fine-tuned", factor, p)
-                gain = [a - b for a, b in zip(runs, scratch, strict=True)]
-                cells.append(
-                    f"{statistics.mean(gain):+.1f} ± {statistics.stdev(gain):.1f}"
-                )
-            lines.append(line(cells))
-    say(
-        "Is pre-training worth its seconds? Fine-tuned from a method's weights"
-        " less trained from random ones, seed by seed, both tuned on"
-        " validation:\n\n"
-        + "\n".join(lines)
-        + "\n\nA difference within its spread decides nothing."
+    ended = {f: statistics.mean(accuracies("supervised", "fine-tuned", f, "100")) for f in CLASSES}
+    read = {f: statistics.mean(accuracies("random", "logistic probe", f, "100")) for f in CLASSES}
+    claim(
+        "**Why the rows of training on labels are left out.** With all {n:,} labels"
+        " the recorded training from random weights ends at guessing: {a:.0f} % for"
+        " the shape, {b:.0f} for the hue, {c:.0f} for the texture, where a probe of"
+        " the same *untrained* encoder reads {d:.0f}, {e:.0f} and {f:.0f} %. On a CPU"
+        " the same code learns. So it fails on the GPU, for a reason that is not"
+        " known yet, and says nothing of supervision or of fine-tuning.",
+        all(ended[f] < 100 / CLASSES[f] + 5 for f in CLASSES)
+        and read["texture"] > ended["texture"] + 30,
+        n=bench["labelled"],
+        **dict(zip("abc", ended.values(), strict=True)),
+        **dict(zip("def", read.values(), strict=True)),
     )
+
+# %% [markdown]
+# Where supervision was trained with care, beside frozen features, on the same pictures and labels, it
+# is the strongest row for the texture: see {ref}`120.2 <sec-120-2>` and {ref}`120.1c <sec-120-1c>`.
 
 # %% tags=["hide-input", "check"]
 T_2 = 4.303  # Student's t for a 95 % interval from three seeds
@@ -348,32 +342,70 @@ def leader(reading, factor, p, names):
 if bench is not None:
     lines = [line(["read by", "labels", *CLASSES]), "|---" * 5 + "|"]
     for reading in READINGS:
-        for p in ("1", "100"):
+        for p in SHARES:
             count = f"{round(bench['labelled'] * float(p) / 100):,}"
             best = [leader(reading, f, p, METHODS) for f in CLASSES]
             lines.append(line([reading, count, *best]))
-    verdicts = {"better": [], "worse": [], "not told apart": []}
-    for name in METHODS:
-        for factor in CLASSES:
-            for p in SHARES:
-                mean, half = interval(
-                    accuracies(name, "fine-tuned", factor, p),
-                    accuracies("supervised", "fine-tuned", factor, p),
-                )
-                kind = "better" if mean > half else "worse" if mean < -half else None
-                verdicts[kind or "not told apart"].append(f"{name} {factor} {p} %")
-    cells = sum(map(len, verdicts.values()))
     say(
         "Which of the four methods leads? Each entry has the mean of the seeds'"
         " differences to the second, and half the width of its 95 % interval; a"
         " name is bold where the interval leaves out zero:\n\n"
         + "\n".join(lines)
-        + f"\n\nOf {cells} comparisons of a fine-tuned method with tuned"
-        f" supervision, {len(verdicts['better'])} are better,"
-        f" {len(verdicts['worse'])} worse, and"
-        f" {len(verdicts['not told apart'])} are not told apart. Where nothing"
-        f" differs, about {0.05 * cells:.0f} of {cells} such intervals leave out"
-        " zero by chance; with three seeds they are wide."
+        + "\n\nWith three seeds these intervals are wide."
+    )
+
+# %% tags=["hide-input", "check"]
+def told(name, reading, factor, p):
+    return statistics.mean(accuracies(name, reading, factor, p))
+
+
+if bench is not None:
+    claim(
+        "**What a task asks, its encoder makes easy to read.** Views differ in their"
+        " colours and crops, so SimCLR's neighbours share the texture ({a:.1f} % with"
+        " 100 labels) and not the hue ({b:.0f} %, behind the pixels' {c:.0f}). MAE,"
+        " which paints normalised patches, is the same kind for neighbours ({d:.0f}"
+        " and {e:.0f} %). The hue is there all the same: with all labels a probe"
+        " reads at least {f:.0f} % of it from every method's features.",
+        told("SimCLR", "k-NN", "texture", "1") > 95
+        and told("SimCLR", "k-NN", "hue", "1") < told("pixels", "k-NN", "hue", "1") - 20
+        and told("MAE", "k-NN", "hue", "1") < told("pixels", "k-NN", "hue", "1") - 20
+        and min(told(m, "logistic probe", "hue", "100") for m in METHODS) > 98,
+        a=told("SimCLR", "k-NN", "texture", "1"),
+        b=told("SimCLR", "k-NN", "hue", "1"),
+        c=told("pixels", "k-NN", "hue", "1"),
+        d=told("MAE", "k-NN", "texture", "1"),
+        e=told("MAE", "k-NN", "hue", "1"),
+        f=min(told(m, "logistic probe", "hue", "100") for m in METHODS),
+    )
+    claim(
+        "**The shape is the hardest.** By a probe with all labels MAE's features tell"
+        " {a:.0f} % of the shapes and SimMIM's {b:.0f}; pixels, the untrained"
+        " encoder, SimCLR and DINO are all at {c:.0f} to {d:.0f} % (guessing:"
+        " 12.5). For neighbours nothing beats the pixels' {e:.0f} %.",
+        min(accuracies("MAE", "logistic probe", "shape", "100"))
+        > max(accuracies("SimMIM", "logistic probe", "shape", "100"))
+        and told("SimMIM", "logistic probe", "shape", "100") > 30
+        and max(
+            told(m, "logistic probe", "shape", "100")
+            for m in ("SimCLR", "DINO + iBOT", "random", "pixels")
+        )
+        < 25
+        and all(
+            told(m, "k-NN", "shape", "100") < told("pixels", "k-NN", "shape", "100")
+            for m in METHODS
+        ),
+        a=told("MAE", "logistic probe", "shape", "100"),
+        b=told("SimMIM", "logistic probe", "shape", "100"),
+        c=min(
+            told(m, "logistic probe", "shape", "100")
+            for m in ("SimCLR", "DINO + iBOT", "random", "pixels")
+        ),
+        d=max(
+            told(m, "logistic probe", "shape", "100")
+            for m in ("SimCLR", "DINO + iBOT", "random", "pixels")
+        ),
+        e=told("pixels", "k-NN", "shape", "100"),
     )
 
 # %% [markdown]
@@ -402,7 +434,7 @@ if bench is not None:
 # | SimMIM {cite:p}`xie2022simmim` | ViT-B/16 | | 56.7 | 83.8 |
 # | MAE {cite:p}`he2022mae` | ViT-B/16 | | 68.0 | 83.6 |
 #
-# The methods that compare views are strong when frozen; those that paint what is hidden are read
+# On photographs the methods that compare views are strong when frozen; those that paint what is hidden are read
 # poorly by a linear probe, and well after fine-tuning. Encoders, epochs and data differ from row to
 # row, so this is no race.
 #
