@@ -730,7 +730,8 @@ claim(
     " the texture ({c:.0f} against {d:.0f} % with 200): no more, in the mean,"
     " than the encoder had before its training ({r:.0f} %). With all labels the"
     " hue is read best from the raw pixels ({e:.0f} %; MAE {h:.0f} and {g:.0f} %)."
-    " No row tells the shape well: the best is {f:.0f} %.",
+    " Of the shape the best row tells {f:.0f} % (guessing: 12.5), and it is not"
+    " MAE's.",
     all(v > 0 for p in ("10", "100") for v in hue[p])
     and all(
         mean("MAE, pixels", PROBE, "texture", p)
@@ -739,7 +740,12 @@ claim(
         for p in SHARES
     )
     and BEST["hue", "100"] == mean("pixels", PROBE, "hue", "100")
-    and BEST["shape", "100"] < 50,
+    and max(
+        mean(m, r, "shape", "100")
+        for m in ("MAE, pixels", "MAE, normalised")
+        for r in ("k-NN", PROBE)
+    )
+    < BEST["shape", "100"] - 5,
     a=pair(hue["10"]),
     b=pair(hue["100"]),
     c=mean("MAE, pixels", PROBE, "texture", "10"),
@@ -756,7 +762,7 @@ claim(
 # and whose textures a small network learns in 900 steps, it is of little. Its strength is reported
 # where supervision is short of data for a large network: the paper's ViT-L wins several points over
 # training from scratch, with 1,600 epochs {cite:p}`he2022mae`. A thousand steps of a narrow encoder
-# are no test of that. {ref}`120 <sec-120>` repeats the comparison on a GPU.
+# are no test of that. {ref}`120 <sec-120>` reads frozen features of larger trainings.
 
 # %% [markdown] tags=["slide"]
 # ## Details that decide
