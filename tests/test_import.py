@@ -38,12 +38,14 @@ def test_command_line_loads_nothing_slow():
 
 
 def modules_of(chapter: str) -> list[str]:
-    """Every module of a chapter's package, by the path of its file: but its exercises, and kernels
-    for a GPU, which import triton (torch brings it where there is one)."""
+    """Every module of a chapter's package, by the path of its file, but its exercises, what pages
+    alone import (experiments, with the data that they need), and kernels for a GPU, which import
+    triton (torch brings it where there is one)."""
     root = Path(dlcourse.__file__).parent
     files = (file.relative_to(root.parent) for file in (root / chapter).rglob("*.py"))
     names = [".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files]
-    return sorted(n for n in names if ".exercises" not in n and not n.endswith("_triton"))
+    left_out = (".exercises", ".experiments.", "_triton")
+    return sorted(name for name in names if not any(part in name for part in left_out))
 
 
 # What no module of a package may import at the top: it is needed by few of its functions only.
