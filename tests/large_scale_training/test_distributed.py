@@ -451,10 +451,6 @@ def test_a_rank_that_leaves_with_status_0_has_failed():
             launch(leave, 1, how, time_limit=60)
 
 
-@pytest.mark.skip(
-    reason="on a busy machine torch's agent can wait for ever for a rank that is gone (Event.set in "
-    "MultiprocessContext._poll): to be mended in launch"
-)
 def test_what_outlives_the_function_does_not_stretch_the_limit():
     def leave_a_thread():
         threading.Thread(target=time.sleep, args=(100,)).start()
@@ -477,6 +473,32 @@ def test_a_process_that_c_code_ends_is_not_waited_for_for_ever(monkeypatch):
     monkeypatch.setattr(module, "_GRACE", 1.0)
     with pytest.raises(TimeoutError, match="no result 1 s after the limit of 6 s"):
         launch(leave, 1, time_limit=6)
+
+
+def test_a_launcher_that_waits_for_a_dead_rank_inside_a_semaphore_ends(monkeypatch):
+    """What torch's ``Event.set`` does when a rank died as it waited for the event: under load."""
+    from multiprocessing import get_context
+
+    from torch.distributed.elastic.multiprocessing.api import MultiprocessContext
+
+    module = importlib.import_module("dlcourse.large_scale_training.distributed.launch")
+    monkeypatch.setattr(module, "_GRACE", 1.0)
+    never = get_context("spawn").Semaphore(0)
+    monkeypatch.setattr(MultiprocessContext, "_poll", lambda self: never.acquire())
+    before = signal.getsignal(signal.SIGURG)
+
+    # A signal of any kind would end the wait: so this test fails, and does not hang itself.
+    alarm = signal.signal(signal.SIGALRM, lambda number, frame: None)
+    signal.alarm(90)
+    begin = time.monotonic()
+    try:
+        with pytest.raises(TimeoutError, match="limit of 6 s|after 6 s"):
+            launch(float, 1, time_limit=6)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, alarm)
+    assert time.monotonic() - begin < 80
+    assert signal.getsignal(signal.SIGURG) == before
 
 
 def wait_for_ever():

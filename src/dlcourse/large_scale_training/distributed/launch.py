@@ -178,6 +178,9 @@ def _report_exits(report: Path) -> None:
     os._exit = _exit
 
 
+_WAKE = signal.SIGURG  # ignored by default, and by everybody
+
+
 class _TooLateError(BaseException):
     """Raised in the thread that waits for the ranks, after the time limit."""
 
@@ -185,16 +188,25 @@ class _TooLateError(BaseException):
 @contextlib.contextmanager
 def _interrupted_at(moment: float) -> Iterator[None]:
     """End the launcher's waiting at ``moment``, if ranks could not end themselves (they stopped
-    without a result, in C code, or were suspended): torch would wait for ever."""
+    without a result, in C code, or were suspended): torch would wait for ever.
+
+    An exception set from another thread is raised at the next step of the interpreter. Torch may
+    not come to one: it waits inside a semaphore for a rank that died while it held it. A signal
+    ends such a wait, and its handler is the step. Only the main thread handles signals.
+    """
     import ctypes
 
     waiting, over = threading.get_ident(), threading.Event()
+    in_main_thread = threading.current_thread() is threading.main_thread()
 
     def watch() -> None:
         if not over.wait(max(moment - time.time(), 0)):
             interrupt = ctypes.pythonapi.PyThreadState_SetAsyncExc
             interrupt(ctypes.c_ulong(waiting), ctypes.py_object(_TooLateError))
+            if in_main_thread:
+                signal.pthread_kill(waiting, _WAKE)
 
+    before = signal.signal(_WAKE, lambda number, frame: None) if in_main_thread else None
     watcher = threading.Thread(target=watch, name="launch-watch", daemon=True)
     watcher.start()
     try:
@@ -202,6 +214,8 @@ def _interrupted_at(moment: float) -> Iterator[None]:
     finally:
         over.set()
         watcher.join()
+        if in_main_thread:
+            signal.signal(_WAKE, before)
 
 
 def _die_with_parent() -> None:
