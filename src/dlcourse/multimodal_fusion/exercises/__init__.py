@@ -1,0 +1,1 @@
+"""Exercises and quizzes of chapter 121, one small file each."""
