@@ -1,4 +1,11 @@
 from .cifar import cifar10 as cifar10
+from .event_clips import PICTURES as PICTURES
+from .event_clips import SOUNDS as SOUNDS
+from .event_clips import EventClips as EventClips
+from .event_clips import EventFactors as EventFactors
+from .event_clips import event_clips as event_clips
+from .event_clips import event_factors as event_factors
+from .event_clips import pair_targets as pair_targets
 from .image_folders import image_folder as image_folder
 from .mnist_5k import mnist as mnist
 from .optical_digits import digits as digits

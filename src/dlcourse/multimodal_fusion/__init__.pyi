@@ -1,0 +1,13 @@
+from .audio_visual.attention import CrossAttention as CrossAttention
+from .audio_visual.attention import attend as attend
+from .audio_visual.clock import time_embedding as time_embedding
+from .audio_visual.clock import token_times as token_times
+from .audio_visual.encoders import FrameTokens as FrameTokens
+from .audio_visual.encoders import SpectrogramTokens as SpectrogramTokens
+from .audio_visual.fusion import BottleneckFusion as BottleneckFusion
+from .audio_visual.fusion import CrossAttentionFusion as CrossAttentionFusion
+from .audio_visual.fusion import JointFusion as JointFusion
+from .audio_visual.fusion import LateFusion as LateFusion
+from .audio_visual.missing import mean_of_present as mean_of_present
+from .audio_visual.missing import modality_dropout as modality_dropout
+from .audio_visual.model import AudioVisualModel as AudioVisualModel
