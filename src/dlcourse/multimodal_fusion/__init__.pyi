@@ -1,0 +1,1 @@
+from .audioset.log_mel import LogMelSpectrogram as LogMelSpectrogram
