@@ -11,3 +11,4 @@ from .audio_visual.fusion import LateFusion as LateFusion
 from .audio_visual.missing import mean_of_present as mean_of_present
 from .audio_visual.missing import modality_dropout as modality_dropout
 from .audio_visual.model import AudioVisualModel as AudioVisualModel
+from .audioset.log_mel import LogMelSpectrogram as LogMelSpectrogram
