@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class SpectrogramTokens(nn.Module):
-    """A log-mel spectrogram ``(B, n_mels, T)`` to tokens ``(B, ceil(T / 2), dim)``.
+    """A log-mel spectrogram ``(B, n_mels, T)`` to tokens ``(B, T // 2, dim)``.
 
     Two convolutions over time, the first with stride 2. ``frame_rate`` is spectra a second.
     """
@@ -18,16 +18,15 @@ class SpectrogramTokens(nn.Module):
         super().__init__()
         self.dim, self.rate, self.n_mels = dim, frame_rate / 2, n_mels
         self.layers = nn.Sequential(
-            nn.Conv1d(n_mels, dim, 5, stride=2, padding=2),
+            nn.Conv1d(n_mels, dim, 4, stride=2, padding=1),
             nn.GELU(),
             nn.Conv1d(dim, dim, 3, padding=1),
         )
 
     def forward(self, spectrogram: Tensor) -> Tensor:
-        if spectrogram.dim() != 3 or spectrogram.shape[1] != self.n_mels:
-            raise ValueError(
-                f"need a spectrogram (batch, {self.n_mels}, time), got {tuple(spectrogram.shape)}"
-            )
+        shape = tuple(spectrogram.shape)
+        if len(shape) != 3 or shape[1] != self.n_mels or shape[2] < 2:
+            raise ValueError(f"need a spectrogram (batch, {self.n_mels}, time >= 2), got {shape}")
         return self.layers(spectrogram).transpose(1, 2)
 
 
