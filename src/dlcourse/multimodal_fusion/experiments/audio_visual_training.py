@@ -1,13 +1,14 @@
-"""Training many small audio-visual models: on a GPU each step is one replayed graph.
+"""Training many small audio-visual models at once: on a GPU each step is one replayed graph.
 
 A small model's step consists of hundreds of kernels that take less time than their launch. A CUDA
-graph records them once and starts them together.
+graph records them once and starts them together; graphs of several models run side by side.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,18 +30,27 @@ FUSIONS = {
     "cross": CrossAttentionFusion,
     "joint": JointFusion,
 }
-DEPTH = 3  # layers; in all fusions but the late one the last two let the streams meet
 #: What a contestant sees, and how its streams meet. With one stream nothing meets.
 CONTESTANTS = {"audio": "late", "video": "late", **{name: name for name in FUSIONS}}
+DEPTH = 3  # layers; in all fusions but the late one the last two let the streams meet
 
 
-def make_model(name: str, seed: int, dim: int = 96, dropout: float = 0.0) -> AudioVisualModel:
+class Job(NamedTuple):
+    """One training."""
+
+    name: str  # of CONTESTANTS
+    seed: int
+    rate: float
+    dropout: float = 0.0  # probability that an example loses one modality
+
+
+def make_model(job: Job, dim: int = 96) -> AudioVisualModel:
     """A fresh contestant; its weights come from the seed."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(job.seed)
         return AudioVisualModel(
             SpectrogramTokens(dim=dim), FrameTokens(dim=dim), dim, 4, 16,
-            fusion=FUSIONS[CONTESTANTS[name]](dim, 4, DEPTH), modality_dropout=dropout,
+            fusion=FUSIONS[CONTESTANTS[job.name]](dim, 4, DEPTH), modality_dropout=job.dropout,
         )  # fmt: skip
 
 
@@ -58,56 +68,95 @@ def rate_at(step: int, steps: int, rate: float) -> float:
 
 
 def train(
-    name: str,
-    data: Clips,
-    *,
-    seed: int,
-    rate: float,
-    steps: int,
-    batch_size: int,
-    dim: int = 96,
-    dropout: float = 0.0,
-) -> AudioVisualModel:
-    """Train a contestant with AdamW on binary cross-entropy; returns it in evaluation mode."""
+    jobs: Sequence[Job], data: Clips, *, steps: int, batch_size: int, dim: int = 96
+) -> list[AudioVisualModel]:
+    """Train contestants side by side with AdamW on binary cross-entropy; in evaluation mode after.
+
+    Batches, and what modality dropout takes, come from torch's default generator, which is seeded
+    with the first job's seed.
+    """
     device = data.mel.device
-    model = make_model(name, seed, dim, dropout).to(device)
-    generator = torch.Generator(device).manual_seed(seed)
-    torch.manual_seed(seed)  # modality dropout draws from the default generator
-    fast = device.type == "cuda"
-    optimizer = torch.optim.AdamW(
-        model.parameters(), torch.tensor(0.0, device=device) if fast else 0.0,
-        weight_decay=0.05, betas=(0.9, 0.98), fused=fast or None, capturable=fast,
-    )  # fmt: skip
-    indices = torch.zeros(batch_size, dtype=torch.int64, device=device)
+    on_gpu = device.type == "cuda"
+    torch.manual_seed(jobs[0].seed)
+    models, optimizers, runs = [], [], []
+    for job in jobs:
+        model = make_model(job, dim).to(device)
+        optimizer = torch.optim.AdamW(
+            model.parameters(), torch.tensor(0.0, device=device) if on_gpu else 0.0,
+            weight_decay=0.05, betas=(0.9, 0.98), fused=on_gpu or None, capturable=on_gpu,
+        )  # fmt: skip
+        step = one_step(job, model, optimizer, data, batch_size)
+        models.append(model)
+        optimizers.append(optimizer)
+        runs.append(graphed(step) if on_gpu else plain(step))
+    for k in range(steps):
+        for job, optimizer, run in zip(jobs, optimizers, runs, strict=True):
+            run(optimizer, rate_at(k, steps, job.rate))
+    if on_gpu:
+        torch.cuda.synchronize()
+    return [model.eval() for model in models]
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Put a learning rate, a float or a tensor that a graph reads, into all groups."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def one_step(
+    job: Job,
+    model: AudioVisualModel,
+    optimizer: torch.optim.Optimizer,
+    data: Clips,
+    batch_size: int,
+) -> Callable[[], None]:
+    """A function of nothing that takes one optimizer step on a random batch."""
 
     def step() -> None:
-        optimizer.zero_grad(set_to_none=not fast)
-        mel, frames, target = data.mel[indices], data.frames[indices], data.target[indices]
-        binary_cross_entropy_with_logits(model(*seen_by(name, mel, frames)), target).backward()
+        chosen = torch.randint(len(data.mel), (batch_size,), device=data.mel.device)
+        inputs = seen_by(job.name, data.mel[chosen], data.frames[chosen])
+        optimizer.zero_grad(set_to_none=False)
+        binary_cross_entropy_with_logits(model(*inputs), data.target[chosen]).backward()
         optimizer.step()
 
-    run = graphed(step) if fast else step
-    for k in range(steps):
-        lr = rate_at(k, steps, rate)
-        for group in optimizer.param_groups:
-            group["lr"].fill_(lr) if fast else group.update(lr=lr)
-        torch.randint(len(data.mel), (batch_size,), generator=generator, out=indices)
-        run()
-    return model.eval()
+    return step
 
 
-def graphed(step: Callable[[], None]) -> Callable[[], None]:
-    """The step as a CUDA graph. It is run three times first (the rate should be 0 then)."""
+def plain(step: Callable[[], None]) -> Callable[..., None]:
+    """A function that sets an optimizer's rate and takes the step."""
+
+    def run(optimizer: torch.optim.Optimizer, rate: float) -> None:
+        set_rate(optimizer, rate)
+        step()
+
+    return run
+
+
+def graphed(step: Callable[[], None]) -> Callable[..., None]:
+    """The step as a CUDA graph with a stream of its own, after three runs to warm up.
+
+    Returns a function that sets an optimizer's rate and replays the graph. The rate should be 0
+    in the warm-up.
+    """
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(3):
             step()
-    torch.cuda.current_stream().wait_stream(stream)
+    torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=stream):
         step()
-    return graph.replay
+
+    def run(optimizer: torch.optim.Optimizer, rate: float) -> None:
+        with torch.cuda.stream(stream):
+            set_rate(optimizer, rate)
+            graph.replay()
+
+    return run
 
 
 @torch.no_grad()

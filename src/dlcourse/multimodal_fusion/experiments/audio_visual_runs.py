@@ -1,0 +1,191 @@
+"""The experiment of section 121.1a: six contestants, tuned alike, then noise, gaps and delays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlcourse.multimodal_fusion.audio_visual import binding
+from dlcourse.multimodal_fusion.audio_visual.model import AudioVisualModel
+from dlcourse.multimodal_fusion.experiments.audio_visual_data import Clips, make_clips
+from dlcourse.multimodal_fusion.experiments.audio_visual_scores import (
+    attention_on_own_event,
+    linear_on_means,
+    mean_precision,
+)
+from dlcourse.multimodal_fusion.experiments.audio_visual_training import (
+    CONTESTANTS,
+    FUSIONS,
+    Job,
+    logits_of,
+    seen_by,
+    train,
+)
+
+RATES = (1e-3, 2e-3, 4e-3)
+AUDIO_NOISE = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
+LAGS = (0.0, 0.05, 0.1, 0.2, 0.3)  # seconds
+DROPOUT = 0.5
+TRAIN_SEED, VALIDATION_SEED, TEST_SEED = 10, 20, 30
+
+
+def contest(
+    device: torch.device | str,
+    *,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    rates: Sequence[float] = RATES,
+    steps: int = 1500,
+    batch_size: int = 256,
+    n_train: int = 131_072,
+    n_test: int = 8192,
+    dim: int = 96,
+) -> dict[str, Any]:
+    """Train and measure all; returns what the page's tables and figures need.
+
+    Rates are chosen for each contestant on validation clips, with the first seed. Test clips are
+    looked at once, by the models of all seeds.
+    """
+    began = time.perf_counter()
+    data = make_clips(n_train, TRAIN_SEED, device)
+    validation = make_clips(n_test, VALIDATION_SEED, device)
+    test = make_clips(n_test, TEST_SEED, device)
+    settings = {"steps": steps, "batch_size": batch_size, "dim": dim}
+
+    tuning: dict[str, dict[str, float]] = {}
+    rate: dict[str, float] = {}
+    models: dict[str, list[AudioVisualModel]] = {}
+    for name in CONTESTANTS:
+        jobs = [Job(name, seeds[0], r) for r in rates]
+        tried = train(jobs, data, **settings)
+        scores = [measure(name, model, validation)["mAP"] for model in tried]
+        best = max(range(len(rates)), key=scores.__getitem__)
+        tuning[name] = dict(zip(map(str, rates), scores, strict=True))
+        rate[name] = rates[best]
+        others = train([Job(name, s, rate[name]) for s in seeds[1:]], data, **settings)
+        models[name] = [tried[best], *others]
+    robust = {
+        name: train([Job(name, s, rate[name], DROPOUT) for s in seeds], data, **settings)
+        for name in FUSIONS
+    }
+    trained = time.perf_counter() - began
+
+    result = {
+        "tuning": tuning,
+        "rate": rate,
+        "parameters": {n: sum(p.numel() for p in m[0].parameters()) for n, m in models.items()},
+        "baselines": baselines(data, test),
+        "test": per_seed(models, test),
+        "noise": {
+            str(level): per_seed(models, make_clips(n_test, TEST_SEED, device, audio_noise=level))
+            for level in AUDIO_NOISE
+        },
+        "noise, dropout": {
+            str(level): per_seed(robust, make_clips(n_test, TEST_SEED, device, audio_noise=level))
+            for level in AUDIO_NOISE
+        },
+        "lag": {
+            str(lag): per_seed(
+                {n: models[n] for n in FUSIONS}, make_clips(n_test, TEST_SEED, device, lag=lag)
+            )
+            for lag in LAGS
+        },
+        "missing": {n: missing(models[n], test) for n in FUSIONS},
+        "missing, dropout": {n: missing(robust[n], test) for n in FUSIONS},
+        "attention": [
+            [attention_on_own_event(m, test, layer) for layer in (0, 1)] for m in models["cross"]
+        ],
+        "shown": shown(robust["cross"][0], models["cross"][0], device),
+    }
+    result["seconds"] = {"training": trained, "all": time.perf_counter() - began}
+    return result
+
+
+def measure(name: str, model: AudioVisualModel, clips: Clips) -> dict[str, float]:
+    """Mean average precision and binding accuracy of a contestant."""
+    return score(logits_of(model, *seen_by(name, clips.mel, clips.frames)), clips)
+
+
+def score(logits: Tensor, clips: Clips) -> dict[str, float]:
+    """Both scores of any logits ``(N, 16)``."""
+    return {
+        "mAP": mean_precision(logits, clips.target),
+        "binding": binding.binding_accuracy(logits, clips.factors),
+    }
+
+
+def per_seed(
+    models: dict[str, list[AudioVisualModel]], clips: Clips
+) -> dict[str, dict[str, list[float]]]:
+    """Scores of each contestant, a list over the seeds."""
+    found = {name: [measure(name, m, clips) for m in runs] for name, runs in models.items()}
+    return {
+        name: {key: [r[key] for r in rows] for key in ("mAP", "binding")}
+        for name, rows in found.items()
+    }
+
+
+def missing(models: list[AudioVisualModel], clips: Clips) -> dict[str, list[float]]:
+    """mAP of models that were trained on both, with both, the audio alone and the video alone."""
+    inputs = {
+        "both": (clips.mel, clips.frames),
+        "audio": (clips.mel, None),
+        "video": (None, clips.frames),
+    }
+    return {
+        what: [mean_precision(logits_of(m, *pair), clips.target) for m in models]
+        for what, pair in inputs.items()
+    }
+
+
+def baselines(train: Clips, test: Clips) -> dict[str, dict[str, float]]:
+    """What needs no network: a constant, a linear model, and three ceilings without binding."""
+    subset = Clips(*(x[:32_768] for x in train[:3]), factors=train.factors)
+    constant = torch.zeros_like(test.target)
+    rows = {"constant": constant, "linear on means": linear_on_means(subset, test)}
+    for name, ceiling in (
+        ("all sounds known", binding.from_sounds),
+        ("all pictures known", binding.from_pictures),
+        ("both known, no times", binding.without_times),
+    ):
+        rows[name] = ceiling(test.factors)
+    return {name: score(logits, test) for name, logits in rows.items()}
+
+
+@torch.no_grad()
+def shown(
+    robust: AudioVisualModel, plain: AudioVisualModel, device: torch.device | str
+) -> dict[str, Any]:
+    """One clip of three events for the page: predictions with noise and gaps, attention maps."""
+    seed = first_with_three_events(device)
+    predictions: dict[str, dict[str, list[float]]] = {}
+    for level in AUDIO_NOISE:
+        clip = make_clips(1, seed, device, audio_noise=level, video_noise=0.1)
+        predictions[str(level)] = {
+            what: robust(*inputs).sigmoid()[0].tolist()
+            for what, inputs in (
+                ("nothing", (clip.mel, clip.frames)),
+                ("sound", (None, clip.frames)),
+                ("picture", (clip.mel, None)),
+            )
+        }
+    clip = make_clips(1, seed, device, audio_noise=0.05, video_noise=0.1)
+    maps = plain.attention_maps(clip.mel, clip.frames)
+    return {
+        "seed": seed,
+        "predictions": predictions,
+        "maps": [[w[0].mean(0).tolist() for w in layer] for layer in maps],
+    }
+
+
+def first_with_three_events(device: torch.device | str) -> int:
+    """The first seed from 100 whose clip has three events, all different in sound and picture."""
+    seed = 100
+    while True:
+        f = make_clips(1, seed, device).factors
+        if f.present.all() and len(set(f.sound[0].tolist())) == len(set(f.picture[0].tolist())) == 3:
+            return seed
+        seed += 1
