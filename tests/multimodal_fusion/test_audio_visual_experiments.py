@@ -77,9 +77,10 @@ def test_the_contest_at_a_tiny_size_has_all_that_the_page_reads(monkeypatch):
     monkeypatch.setattr(runs, "AUDIO_NOISE", (0.0, 0.4))
     monkeypatch.setattr(runs, "LAGS", (0.1,))
     result = runs.contest(
-        "cpu", seeds=(0, 1), rates=(1e-3, 3e-3), steps=2, tuning_steps=1, batch_size=8,
+        "cpu", seeds=(0, 1), rates=(1e-3, 3e-3), steps=2, tuning_steps=1, limit=None, batch_size=8,
         n_train=32, n_test=48, dim=16,
     )
+    assert result["settings"]["steps"] == 2 and set(result["rate"].values()) <= {1e-3, 3e-3}
     assert set(result["test"]) == {"audio", "video", "late", "bottleneck", "cross", "joint"}
     assert all(len(row["mAP"]) == len(row["binding"]) == 2 for row in result["test"].values())
     assert result["baselines"]["both known, no times"]["binding"] == 0.5
@@ -88,3 +89,19 @@ def test_the_contest_at_a_tiny_size_has_all_that_the_page_reads(monkeypatch):
     assert len(result["noise"]) == len(runs.AUDIO_NOISE) and len(result["lag"]) == len(runs.LAGS)
     assert len(result["shown"]["maps"][0][0]) == 32 and len(result["shown"]["maps"][0][1]) == 16
     assert len(result["shown"]["predictions"]["0.0"]["sound"]) == 16
+
+
+def test_a_limit_of_time_shortens_all_trainings_alike_and_the_result_says_so(monkeypatch):
+    taken = []
+
+    def train(jobs, data, *, steps, batch_size, dim):
+        taken.append(steps)
+        return [training.make_model(job, dim).eval() for job in jobs]
+
+    monkeypatch.setattr(runs, "train", train)
+    monkeypatch.setattr(runs, "evaluate", lambda *_: {})
+    sizes = dict(seeds=(0, 1), rates=(1e-3,), tuning_steps=7, batch_size=8, dim=16)
+    result = runs.contest("cpu", limit=0.0, n_train=32, n_test=48, **sizes)
+    assert set(taken) == {7} and result["settings"]["steps"] == 7
+    result = runs.contest("cpu", limit=1e6, n_train=32, n_test=48, **sizes)
+    assert set(taken[len(taken) // 2 + 6 :]) == {2500} and result["settings"]["steps"] == 2500

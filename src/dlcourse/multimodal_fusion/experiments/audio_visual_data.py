@@ -11,7 +11,7 @@ from dlcourse.datasets.event_clips import EventFactors, event_clips, event_facto
 from dlcourse.multimodal_fusion.audioset.log_mel import LogMelSpectrogram
 
 SAMPLE_RATE, HOP, N_MELS = 8000, 125, 32
-MAX_AUDIO_NOISE, MAX_VIDEO_NOISE = 0.6, 1.5  # in training each clip has a level of its own
+MAX_AUDIO_NOISE, MAX_VIDEO_NOISE = 0.3, 0.8  # in training each clip has a level of its own
 CHUNK = 4096  # clips rendered at a time
 MEL_MEAN, MEL_SCALE = -3.0, 4.0  # of log power: brings the spectra to about zero mean, unit size
 

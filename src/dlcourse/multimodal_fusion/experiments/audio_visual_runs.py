@@ -29,11 +29,15 @@ from dlcourse.multimodal_fusion.experiments.audio_visual_training import (
 )
 
 RATES = (1e-3, 2e-3, 4e-3)
-AUDIO_NOISE = (0.0, 0.3, 0.6, 1.2, 2.4, 4.8)
+AUDIO_NOISE = (0.0, 0.15, 0.3, 0.6, 1.2, 2.4)
 SHOWN_NOISE = 0.05
 LAGS = (0.0, 0.05, 0.1, 0.2, 0.3)  # seconds
 DROPOUT = 0.5
+ROBUST = ("late", "cross")  # those that are trained once more with modality dropout
+EVALUATION = 12.0  # seconds kept for measuring
 TRAIN_SEED, VALIDATION_SEED, TEST_SEED, TUNING_SEED = 10, 20, 30, 99
+
+Models = dict[str, list[AudioVisualModel]]
 
 
 def contest(
@@ -41,9 +45,10 @@ def contest(
     *,
     seeds: Sequence[int] = (0, 1, 2),
     rates: Sequence[float] = RATES,
-    steps: int = 1000,
+    steps: int = 2500,
     tuning_steps: int = 400,
-    batch_size: int = 256,
+    limit: float | None = 100.0,
+    batch_size: int = 128,
     n_train: int = 131_072,
     n_test: int = 8192,
     dim: int = 64,
@@ -52,80 +57,89 @@ def contest(
 
     A rate is chosen for each contestant on validation clips, after a short training with a seed
     of its own. Test clips are looked at once, by the models of all seeds.
+
+    ``steps`` are taken by each training, or as many fewer, the same for all, as fit in a ``limit``
+    of seconds for everything; the result says how many.
     """
     began = time.perf_counter()
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")  # TF32 where the device has it
     try:
-        result = _contest(device, seeds, rates, steps, tuning_steps, batch_size, n_train, n_test, dim)
+        data, validation, test = (
+            make_clips(n, seed, device)
+            for n, seed in ((n_train, TRAIN_SEED), (n_test, VALIDATION_SEED), (n_test, TEST_SEED))
+        )
+        settings = {"batch_size": batch_size, "dim": dim}
+        tuning, cost = tune(data, validation, rates, steps=tuning_steps, **settings)
+        if limit is not None:
+            left = limit - EVALUATION - (time.perf_counter() - began)
+            trainings = len(seeds) * (len(CONTESTANTS) + len(ROBUST))
+            steps = max(tuning_steps, min(steps, 50 * int(left / cost / trainings / 50)))
+        rate = {name: float(max(tried, key=tried.__getitem__)) for name, tried in tuning.items()}
+        models, robust = (
+            {
+                name: train(
+                    [Job(name, seed, rate[name], dropout) for seed in seeds],
+                    data, steps=steps, **settings,
+                )
+                for name in names
+            }
+            for names, dropout in ((CONTESTANTS, 0.0), (ROBUST, DROPOUT))
+        )  # fmt: skip
+        result = {
+            "settings": {
+                **settings, "steps": steps, "tuning_steps": tuning_steps, "n_train": n_train,
+                "n_test": n_test, "seeds": len(seeds), "dropout": DROPOUT,
+            },
+            "tuning": tuning,
+            "rate": rate,
+            "baselines": baselines(data, test),
+            **evaluate(models, robust, test),
+        }  # fmt: skip
     finally:
         torch.set_float32_matmul_precision(precision)
     result["seconds"] = time.perf_counter() - began
     return result
 
 
-def _contest(
-    device: torch.device | str,
-    seeds: Sequence[int],
-    rates: Sequence[float],
-    steps: int,
-    tuning_steps: int,
-    batch_size: int,
-    n_train: int,
-    n_test: int,
-    dim: int,
-) -> dict[str, Any]:
-    data = make_clips(n_train, TRAIN_SEED, device)
-    validation = make_clips(n_test, VALIDATION_SEED, device)
-    test = make_clips(n_test, TEST_SEED, device)
-    settings = {"batch_size": batch_size, "dim": dim}
-
+def tune(
+    data: Clips, validation: Clips, rates: Sequence[float], *, steps: int, **settings: int
+) -> tuple[dict[str, dict[str, float]], float]:
+    """Validation mAP of each contestant at each rate; and seconds for a step of a fusion."""
     tuning: dict[str, dict[str, float]] = {}
-    rate: dict[str, float] = {}
-    models: dict[str, list[AudioVisualModel]] = {}
-    robust: dict[str, list[AudioVisualModel]] = {}
+    costs = []
     for name in CONTESTANTS:
-        jobs = [Job(name, TUNING_SEED, r) for r in rates]
-        tried = train(jobs, data, steps=tuning_steps, **settings)
-        tuning[name] = {
-            f"{r:g}": measure(name, model, validation)["mAP"]
-            for r, model in zip(rates, tried, strict=True)
-        }
-        rate[name] = float(max(tuning[name], key=tuning[name].__getitem__))
-        jobs = [Job(name, seed, rate[name]) for seed in seeds]
-        models[name] = train(jobs, data, steps=steps, **settings)
+        began = time.perf_counter()
+        jobs = [Job(name, TUNING_SEED, rate) for rate in rates]
+        tried = train(jobs, data, steps=steps, **settings)
         if name in FUSIONS:
-            jobs = [job._replace(dropout=DROPOUT) for job in jobs]
-            robust[name] = train(jobs, data, steps=steps, **settings)
+            costs.append((time.perf_counter() - began) / (len(jobs) * steps))
+        tuning[name] = {
+            f"{job.rate:g}": measure(name, model, validation)["mAP"]
+            for job, model in zip(jobs, tried, strict=True)
+        }
+    return tuning, sum(costs) / len(costs)
 
+
+def evaluate(models: Models, robust: Models, test: Clips) -> dict[str, Any]:
+    """All that is measured on test clips, for models without and with modality dropout."""
+    n, device = len(test.mel), test.mel.device
+    fused = {name: models[name] for name in FUSIONS}
+    noisy = {level: make_clips(n, TEST_SEED, device, audio_noise=level) for level in AUDIO_NOISE}
     return {
-        "tuning": tuning,
-        "rate": rate,
         "parameters": {n: sum(p.numel() for p in m[0].parameters()) for n, m in models.items()},
-        "baselines": baselines(data, test),
         "test": per_seed(models, test),
-        "noise": {
-            str(level): per_seed(models, make_clips(n_test, TEST_SEED, device, audio_noise=level))
-            for level in AUDIO_NOISE
-        },
-        "noise, dropout": {
-            str(level): per_seed(robust, make_clips(n_test, TEST_SEED, device, audio_noise=level))
-            for level in AUDIO_NOISE
-        },
+        "noise": {str(level): per_seed(models, clips) for level, clips in noisy.items()},
+        "noise, dropout": {str(level): per_seed(robust, clips) for level, clips in noisy.items()},
         "lag": {
-            str(lag): per_seed(
-                {n: models[n] for n in FUSIONS}, make_clips(n_test, TEST_SEED, device, lag=lag)
-            )
-            for lag in LAGS
+            str(lag): per_seed(fused, make_clips(n, TEST_SEED, device, lag=lag)) for lag in LAGS
         },
-        "missing": {n: missing(models[n], test) for n in FUSIONS},
-        "missing, dropout": {n: missing(robust[n], test) for n in FUSIONS},
+        "missing": {name: missing(runs, test) for name, runs in fused.items()},
+        "missing, dropout": {name: missing(runs, test) for name, runs in robust.items()},
         "attention": [
             [attention_on_own_event(m, test, layer) for layer in (0, 1)] for m in models["cross"]
         ],
         "shown": shown(robust["cross"][0], models["cross"][0]),
-        "settings": {"steps": steps, "tuning_steps": tuning_steps, **settings, "n_train": n_train,
-                     "n_test": n_test, "seeds": len(seeds), "dropout": DROPOUT},
     }
 
 
