@@ -73,7 +73,8 @@ def with_weights_of(ours):
     return peer
 
 
-CASES = list(itertools.product([(1, 1, 1), (3, 5, 2), (2, 4, 4), (4, 1, 6)], [1, 2, 4], [False, True]))
+SIZES = [(1, 1, 1), (3, 5, 2), (2, 4, 4), (4, 1, 6)]
+CASES = list(itertools.product(SIZES, [1, 2, 4], [False, True]))
 
 
 @pytest.mark.parametrize(("sizes", "heads", "masked"), CASES)
@@ -158,8 +159,14 @@ def test_without_a_rate_tokens_are_spread_over_one_second():
     assert token_times(4, None).tolist() == [0.125, 0.375, 0.625, 0.875]
 
 
-@pytest.mark.parametrize("call", [lambda: token_times(4, 0.0), lambda: time_embedding(torch.zeros(2), 5),
-                                  lambda: time_embedding(torch.zeros(2), 8, shortest=2, longest=1)])  # fmt: skip
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: token_times(4, 0.0),
+        lambda: time_embedding(torch.zeros(2), 5),
+        lambda: time_embedding(torch.zeros(2), 8, shortest=2, longest=1),
+    ],
+)
 def test_impossible_times_are_refused(call):
     with pytest.raises(ValueError, match=r"rate|dim must be even|shortest"):
         call()
@@ -302,7 +309,6 @@ def test_every_parameter_gets_a_gradient(fusion):
 @EACH
 def test_in_bfloat16_under_autocast_the_logits_are_near_those_in_float32(fusion):
     model, (audio, video) = make(fusion).float(), (x.float() for x in batch())
-    audio, video = audio, video
     exact = model(audio, video)
     with torch.autocast("cpu", torch.bfloat16):
         rough = model(audio, video)
@@ -376,7 +382,8 @@ def test_modality_dropout_takes_nothing_from_an_example_that_lacks_one():
 
 
 def test_the_mean_is_over_what_is_there_and_nan_elsewhere_does_not_matter():
-    a, v = torch.tensor([[1.0], [torch.nan], [3.0], [1.0]]), torch.tensor([[3.0], [5.0], [7.0], [1.0]])
+    a = torch.tensor([[1.0], [torch.nan], [3.0], [1.0]])
+    v = torch.tensor([[3.0], [5.0], [7.0], [1.0]])
     a_gone, v_gone = torch.tensor([0, 1, 0, 1]).bool(), torch.tensor([0, 0, 1, 1]).bool()
     assert mean_of_present(a, v, a_gone, v_gone).tolist() == [[2.0], [5.0], [3.0], [0.0]]
 
@@ -463,11 +470,12 @@ def test_listing_fails_where_the_streams_have_different_lengths():
 def test_listing_with_the_batch_first_forgets_the_sound_where_the_picture_stands_still():
     model, video = listing(batch_first=True), randn(1, 1, 64).expand(2, 5, 64)
     first, second = (model(randn(2, 5, 64, seed=s), video) for s in (1, 2))
-    assert torch.allclose(first, second, atol=1e-12)  # no residual: the sound is in the weights only
+    assert torch.allclose(first, second, atol=1e-12)  # the sound makes weights, no more
 
 
 def test_listing_with_the_batch_first_does_not_know_when_anything_happens():
-    model, audio, video = listing(batch_first=True), randn(2, 5, 64, seed=1), randn(2, 5, 64, seed=2)
+    model = listing(batch_first=True)
+    audio, video = randn(2, 5, 64, seed=1), randn(2, 5, 64, seed=2)
     later = video.flip(1)
     assert torch.allclose(model(audio, video), model(audio, later), atol=1e-12)
 
@@ -478,7 +486,8 @@ def test_ours_knows_when_things_happen():
 
 
 def test_listing_with_the_batch_first_reads_padding():
-    model, audio, video = listing(batch_first=True), randn(2, 5, 64, seed=1), randn(2, 5, 64, seed=2)
+    model = listing(batch_first=True)
+    audio, video = randn(2, 5, 64, seed=1), randn(2, 5, 64, seed=2)
     padded = torch.cat([video, torch.zeros(2, 3, 64).double()], 1)
     assert (model(audio, padded) - model(audio, video)).abs().max() > 0.05
 
@@ -497,7 +506,8 @@ def test_listing_lets_only_the_sound_ask():
     video, many = randn(2, 5, 64, seed=2), 9
     fused, _ = model.fusion(randn(2, many, 64), video, video)
     assert fused.shape[1] == many
-    a, v = make().fusion(randn(2, many, 16), randn(2, 5, 16), *(torch.zeros(2, n) > 0 for n in (many, 5)))
+    padding = (torch.zeros(2, n) > 0 for n in (many, 5))
+    a, v = make().fusion(randn(2, many, 16), randn(2, 5, 16), *padding)
     assert (a.shape[1], v.shape[1]) == (many, 5)
 
 

@@ -1,4 +1,4 @@
-"""Section 121.1a: sound and picture in one model, fused late, by attention, or through a bottleneck.
+"""Section 121.1a: sound and picture in one model, fused late, by attention or a bottleneck.
 
 Papers:
     Vaswani et al. (2017), *Attention Is All You Need*.

@@ -37,7 +37,9 @@ class LateFusion(nn.Module):
         self.audio_own = _blocks(SelfBlock, depth, dim, num_heads)
         self.video_own = _blocks(SelfBlock, depth, dim, num_heads)
 
-    def forward(self, audio: Tensor, video: Tensor, audio_pad: Tensor, video_pad: Tensor) -> Streams:
+    def forward(
+        self, audio: Tensor, video: Tensor, audio_pad: Tensor, video_pad: Tensor
+    ) -> Streams:
         for own_audio, own_video in zip(self.audio_own, self.video_own, strict=True):
             audio = own_audio(audio, audio_pad)
             video = own_video(video, video_pad)
@@ -61,7 +63,9 @@ class CrossAttentionFusion(_MidFusion):
         self.audio_asks = _blocks(Block, fuse_depth, dim, num_heads)
         self.video_asks = _blocks(Block, fuse_depth, dim, num_heads)
 
-    def forward(self, audio: Tensor, video: Tensor, audio_pad: Tensor, video_pad: Tensor) -> Streams:
+    def forward(
+        self, audio: Tensor, video: Tensor, audio_pad: Tensor, video_pad: Tensor
+    ) -> Streams:
         audio, video = super().forward(audio, video, audio_pad, video_pad)
         for audio_asks, video_asks in zip(self.audio_asks, self.video_asks, strict=True):
             # Both read the other's state of before this layer.
@@ -97,7 +101,9 @@ class JointFusion(_MidFusion):
         super().__init__(dim, num_heads, depth, fuse_depth)
         self.together = _blocks(SelfBlock, fuse_depth, dim, num_heads)
 
-    def forward(self, audio: Tensor, video: Tensor, audio_pad: Tensor, video_pad: Tensor) -> Streams:
+    def forward(
+        self, audio: Tensor, video: Tensor, audio_pad: Tensor, video_pad: Tensor
+    ) -> Streams:
         audio, video = super().forward(audio, video, audio_pad, video_pad)
         lengths = (audio.shape[1], video.shape[1])
         both, padding = torch.cat([audio, video], 1), torch.cat([audio_pad, video_pad], 1)
@@ -124,7 +130,9 @@ class BottleneckFusion(_MidFusion):
         self.audio_with = _blocks(SelfBlock, fuse_depth, dim, num_heads)
         self.video_with = _blocks(SelfBlock, fuse_depth, dim, num_heads)
 
-    def forward(self, audio: Tensor, video: Tensor, audio_pad: Tensor, video_pad: Tensor) -> Streams:
+    def forward(
+        self, audio: Tensor, video: Tensor, audio_pad: Tensor, video_pad: Tensor
+    ) -> Streams:
         audio, video = super().forward(audio, video, audio_pad, video_pad)
         shared = self.bottleneck.expand(len(audio), -1, -1)  # (B, S, dim)
         for audio_with, video_with in zip(self.audio_with, self.video_with, strict=True):

@@ -35,7 +35,7 @@ def means_over_time(clips: Clips) -> Tensor:
 
 
 def linear_on_means(train: Clips, test: Clips, steps: int = 60) -> Tensor:
-    """Logits of a logistic regression on ``means_over_time``, fitted by L-BFGS with a small decay."""
+    """Logits of a logistic regression on ``means_over_time``, by L-BFGS with a small decay."""
     x, z = means_over_time(train), means_over_time(test)
     mean, scale = x.mean(0), x.std(0) + 1e-6
     x, z = (x - mean) / scale, (z - mean) / scale
@@ -60,14 +60,11 @@ def attention_on_own_event(model: AudioVisualModel, clips: Clips, layer: int = 0
     to its own; and the share if it looked at all of those pictures alike. Clips with 2 or 3 events.
     """
     weights = model.attention_maps(clips.mel, clips.frames)[layer][0].mean(1)  # (N, Ta, Tv)
-    times = [
-        (torch.arange(n, device=weights.device) + 0.5) / n for n in weights.shape[1:]
-    ]
+    times = [(torch.arange(n, device=weights.device) + 0.5) / n for n in weights.shape[1:]]
     f = clips.factors
     start, end = f.onset[..., None], (f.onset + f.duration)[..., None]
-    heard, seen = (
-        ((t >= start) & (t < end) & f.present[..., None]).float() for t in times
-    )  # (N, 3, Ta), (N, 3, Tv)
+    # (N, 3, Ta), (N, 3, Tv)
+    heard, seen = (((t >= start) & (t < end) & f.present[..., None]).float() for t in times)
     own = torch.einsum("nea,nav,nev->n", heard, weights, seen)
     any_event = torch.einsum("nea,nav,nfv->n", heard, weights, seen)
     even_own = torch.einsum("nea,nev->n", heard, seen)

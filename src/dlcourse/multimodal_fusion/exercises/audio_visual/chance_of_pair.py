@@ -91,8 +91,8 @@ A model hears every sound and sees every picture of a clip without an error, but
 All ways to match the $n$ sounds with the $n$ pictures, one to one, are then equally likely. With
 which probability does the clip contain "sound $s$ with picture $p$" at least once?
 
-Return all 16 probabilities. They are the best scores that such a model can give, and so the line that
-a model has to pass before one may say that it uses the times.
+Return all 16 probabilities. They are the best scores that such a model can give, and so the line
+that a model has to pass before one may say that it uses the times.
 """,
     imports="import math\n\nimport torch",
     reference=chance_of_pairs,
@@ -107,7 +107,7 @@ a model has to pass before one may say that it uses the times.
     mistakes={
         "listing": Mistake(
             answer=listing,
-            hint="every pair of a heard sound and a seen picture gets 1. Most of them do not occur.",
+            hint="every pair of a heard sound and a seen picture gets 1. Most do not occur.",
         ),
         "share_of_matches": Mistake(
             answer=share_of_matches,

@@ -14,9 +14,9 @@ EXERCISE = Prediction(
     key="121.1a.predict-pairs",
     title="What does a bottleneck save?",
     statement=r"""
-A clip has 400 sound tokens and 1,568 picture tokens (8 frames of 14 × 14 patches). One layer of joint
-attention computes a score for each pair of its tokens. A layer with a bottleneck has two attentions,
-one for each modality, over its own tokens and 4 shared ones.
+A clip has 400 sound tokens and 1,568 picture tokens (8 frames of 14 × 14 patches). One layer of
+joint attention computes a score for each pair of its tokens. A layer with a bottleneck has two
+attentions, one for each modality, over its own tokens and 4 shared ones.
 
 How many times more scores does the joint layer compute? Write your prediction down before you run
 anything; within 3 % counts as right.
@@ -25,10 +25,10 @@ anything; within 3 % counts as right.
     rtol=0.03,
     discussion=r"""
 The joint layer has $1968^2 = 3{,}873{,}024$ scores, the bottleneck layer
-$404^2 + 1572^2 = 2{,}634{,}400$: a factor of 1.47. The picture's own pairs remain, and they are most of
-it. With equal lengths the factor would be almost 2, the largest that two streams can give. What a
-bottleneck saves is a constant factor; its main point is that it makes the streams condense what they
-say to each other.
+$404^2 + 1572^2 = 2{,}634{,}400$: a factor of 1.47. The picture's own pairs remain, and they are
+most of it. With equal lengths the factor would be almost 2, the largest that two streams can give.
+What a bottleneck saves is a constant factor; its main point is that it makes the streams condense
+what they say to each other.
 """,
     hints=[
         "Attention over n tokens has n² scores.",
@@ -38,8 +38,8 @@ say to each other.
     mistakes={
         "listing": Mistake(
             answer=6.18,
-            hint="one direction of attention is compared, sound over pictures, as in the document's "
-            "listing. A joint layer and a bottleneck layer both update all tokens.",
+            hint="one direction of attention is compared, sound over pictures, as in the "
+            "document's listing. A joint layer and a bottleneck layer both update all tokens.",
         ),
         "twice": Mistake(
             answer=2.0,

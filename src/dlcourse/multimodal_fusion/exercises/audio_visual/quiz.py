@@ -57,7 +57,7 @@ QUIZ = Quiz(
                 ),
                 Choice(
                     "At the same number, so at different times.",
-                    "The embedding says the number. Give it seconds, and the streams share a clock.",
+                    "The embedding says the number. Give it seconds, and both share a clock.",
                     right=True,
                 ),
                 Choice(
