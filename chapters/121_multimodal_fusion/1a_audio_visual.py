@@ -197,8 +197,8 @@ claim(
 # z(a, v) = \tfrac12 \bigl( f(a) + g(v) \bigr) .
 # $$ (eq-av-late)
 #
-# It is the usual choice in video classification, and hard to beat where each modality has evidence of
-# its own. But {eq}`eq-av-late` is a *sum*: no term sees both. "A hum was heard and a ring was seen" is
+# It is the usual choice in video classification {cite:p}`nagrani2021mbt`, and hard to beat where each
+# modality has evidence of its own. But {eq}`eq-av-late` is a *sum*: no term sees both. "A hum was heard and a ring was seen" is
 # well approximated by a sum; "the ring was seen **while** the hum was heard" is not.
 #
 # **Cross-attention**: each sound token asks the pictures, and each picture token asks the sound, as in
@@ -216,7 +216,7 @@ claim(
 # **Joint attention** puts both streams into one sequence: everybody may ask everybody, for
 # $(n+m)^2$ scores.
 #
-# **Bottleneck fusion** (MBT, {cite:p}`nagrani2021mbt`) allows less. A few shared tokens $s$ (the paper
+# **Bottleneck fusion**, the multimodal bottleneck transformer or MBT {cite:p}`nagrani2021mbt`, allows less. A few shared tokens $s$ (the paper
 # takes 4) attend with each stream, and the streams see each other through them only:
 #
 # $$
@@ -472,17 +472,17 @@ claim(
 #
 # 1. **Fuse in the middle.** The first layers find out what is heard; a hum must be a hum before it can
 #    be bound. In MBT's ablation mid fusion is better than early and late {cite:p}`nagrani2021mbt`.
-# 2. **Cut the sound and the film at the same times.** MBT samples both from the same window. A crop
-#    that is drawn for each modality separately destroys exactly what fusion is for.
-# 3. **The easy modality learns first, and the other stops.** A joint network may be worse than its best
-#    single stream, since streams overfit at different speeds {cite:p}`wang2020multimodal`. Always train
-#    the single streams as well.
+# 2. **Cut the sound and the film at the same times.** A crop that is drawn for each modality separately
+#    moves one clock against the other, and binding by time is lost.
+# 3. **Train the single streams as well.** A joint network can be worse than its best single stream:
+#    streams overfit at different speeds, and one schedule does not suit both
+#    {cite:p}`wang2020multimodal`.
 # 4. **Which layers share weights?** Our joint layers treat both modalities alike; cross-attention and
 #    the bottleneck have weights of their own for each. The table below counts them.
-# 5. **Embed the modality, not only the time.** In joint attention nothing else says whether a key was
-#    heard or seen.
-# 6. **Real films are out of step.** Broadcast audio may be off by frames; networks that measure the
-#    offset are an old use of such models {cite:p}`chung2016sync`. We try it below.
+# 5. **Embed the modality, not only the time.** In joint attention a query must otherwise tell from the
+#    content whether a key was heard or seen.
+# 6. **Real films can be out of step.** Networks have been trained to measure the offset between voice
+#    and lips {cite:p}`chung2016sync`. Below we see what a delay does to models that expect none.
 
 # %% [markdown] tags=["slide"]
 # ## The experiment
@@ -676,8 +676,9 @@ else:
     say(NOT_YET)
 
 # %% [markdown] tags=["skip"]
-# Nothing tells these models how reliable a stream is: a noisy microphone is not a missing one. Who knows
-# that the sound is bad should mute it. Compare the loudest noise above with "pictures only" below.
+# A noisy microphone is not a missing one. Noise of a kind that training never had can mislead a model
+# more than silence would; whoever knows that the sound is bad can mute it. Compare the loudest noise
+# above with "pictures only" below.
 
 # %% [markdown] tags=["slide"]
 # ### One modality missing
@@ -775,8 +776,9 @@ explore(
 # %% [markdown] tags=["slide"]
 # ### Out of step
 #
-# If a model binds by time, a delay between sound and picture must hurt it. The same test clips, with the
-# pictures late:
+# A model can pass the ceiling in two ways: by the times, or by the *order*, first sound with first
+# picture. A delay tells them apart. It leaves the order as it is, and hurts whoever binds by time. The
+# same test clips, with the pictures late:
 
 # %% mystnb={"figure": {"caption": "Binding accuracy against the delay of the pictures; all models were trained in step. Dotted: guessing. An event lasts 0.16 to 0.26 s.", "name": "fig-av-lag"}, "image": {"alt": "Lines of binding accuracy over the delay of the pictures from 0 to 0.3 seconds for four fusions, with a dotted line at one half."}} tags=["hide-input", "plot"]
 if FUSION:
@@ -827,8 +829,8 @@ else:
 # There each modality has evidence of its own: a guitar can be seen *and* heard. So fusion adds to both,
 # and late fusion is a strong baseline (section 121.1b has the sound of AudioSet).
 # In our clips nothing but the time tells the pairs apart. Between these lie real tasks: who is speaking,
-# what made that noise. Most large models of today take the joint form, with tokens of all modalities in
-# one transformer, since it needs no decision about who meets whom, and pays $(n+m)^2$.
+# what made that noise. The joint form, tokens of all modalities in one transformer, needs no decision
+# about who meets whom, and pays $(n+m)^2$ scores for it.
 #
 # ## Limits
 #
