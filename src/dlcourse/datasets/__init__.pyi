@@ -1,3 +1,4 @@
+from .audioset_csv import AudioSetClips as AudioSetClips
 from .cifar import cifar10 as cifar10
 from .image_folders import image_folder as image_folder
 from .mnist_5k import mnist as mnist
