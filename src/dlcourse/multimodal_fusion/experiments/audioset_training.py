@@ -48,14 +48,14 @@ def make_clips(
     return Clips(*parts)
 
 
-def small_model(kind: str, prior: Tensor | None = None, width: int = 128) -> AudioSetModel:
-    """An AudioSetModel of about a million parameters or fewer, for twelve classes.
+def small_model(kind: str, prior: Tensor | None = None, width: int = 64) -> AudioSetModel:
+    """An AudioSetModel of at most 0.4 million parameters (width 64), for twelve classes.
 
     Raises ValueError for a kind other than "waveform", "spectrogram" and "both".
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}: got {kind!r}")
-    shape = dict(dim=width, num_layers=2, num_heads=4, position_kernel=16)
+    shape = dict(dim=width, num_layers=2, num_heads=4, position_kernel=16, position_groups=16)
     wave = WaveformEncoder(**shape, channels=width) if kind != "spectrogram" else None
     channels = (width // 4, width // 2, width)
     mel = SpectrogramEncoder(**shape, channels=channels) if kind != "waveform" else None
@@ -70,7 +70,7 @@ def train_model(
     *,
     rate: float,
     steps: int,
-    batch_size: int = 128,
+    batch_size: int = 64,
     seed: int = 0,
     augment_waveform: Augment | None = None,
     augment_spectrogram: Callable[[Tensor, torch.Generator], Tensor] | None = None,
