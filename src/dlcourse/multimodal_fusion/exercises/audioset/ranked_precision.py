@@ -5,7 +5,7 @@ import torch
 from dlcourse.exercises import Exercise, Mistake
 
 
-def average_precision(scores, targets):
+def ranked_precision(scores, targets):
     """Return the average precision of one class, a scalar float64 tensor.
 
     scores: (N,), float64; higher means likelier; some may be equal.
@@ -72,11 +72,11 @@ def mean_over_all_ranks(scores, targets):
 
 
 def divided_by_all(scores, targets):
-    return average_precision(scores, targets) * targets.sum() / len(targets)
+    return ranked_precision(scores, targets) * targets.sum() / len(targets)
 
 
 def ascending(scores, targets):
-    return average_precision(-scores, targets)
+    return ranked_precision(-scores, targets)
 
 
 def recall(scores, targets):
@@ -99,7 +99,7 @@ def area_under_roc(scores, targets):
 
 
 EXERCISE = Exercise(
-    key="121.1b.average-precision",
+    key="121.1b.ranked-precision",
     title="Average precision, ties included",
     difficulty="extend",
     statement=r"""
@@ -110,7 +110,7 @@ the precision at that clip's rank. The result is the mean of these precisions.
 Clips of equal score share a rank, so the result may not depend on the order in which clips come.
 """,
     imports="import torch",
-    reference=average_precision,
+    reference=ranked_precision,
     cases=cases,
     edges=edges,
     hints=[

@@ -1,4 +1,4 @@
-"""Answers to 121.1b.multilabel-loss."""
+"""Answers to 121.1b.many-labels."""
 
 import torch
 import torch.nn.functional as F

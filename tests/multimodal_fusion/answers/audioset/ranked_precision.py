@@ -1,4 +1,4 @@
-"""Answers to 121.1b.average-precision."""
+"""Answers to 121.1b.ranked-precision."""
 
 import sklearn.metrics
 import torch

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from dlcourse.exercises import Exercise, Mistake
 
 
-def multilabel_loss(logits, targets, positive_weight):
+def many_labels_loss(logits, targets, positive_weight):
     """Return the mean loss over clips and classes, a scalar tensor.
 
     logits: (B, C), float64, of any size.
@@ -87,15 +87,15 @@ def positives_alone(logits, targets, positive_weight):
 
 
 def swapped_signs(logits, targets, positive_weight):
-    return multilabel_loss(-logits, targets, positive_weight)
+    return many_labels_loss(-logits, targets, positive_weight)
 
 
 def sum_over_classes(logits, targets, positive_weight):
-    return multilabel_loss(logits, targets, positive_weight) * logits.shape[1]
+    return many_labels_loss(logits, targets, positive_weight) * logits.shape[1]
 
 
 EXERCISE = Exercise(
-    key="121.1b.multilabel-loss",
+    key="121.1b.many-labels",
     title="Many labels, from logits",
     difficulty="implement",
     statement=r"""
@@ -110,7 +110,7 @@ and the loss is the mean over all clips and classes. It must be right, **and its
 for $z = \pm 800$, where $\sigma(z)$ is 0 or 1 to the last bit.
 """,
     imports="import torch\nimport torch.nn.functional as F",
-    reference=multilabel_loss,
+    reference=many_labels_loss,
     cases=cases,
     edges=edges,
     differentiable=("logits",),
