@@ -1,5 +1,8 @@
 """Section 121.1b: log-mel spectrograms, encoders, the metric and the loaders."""
 
+import io
+import wave
+
 import numpy as np
 import pytest
 import sklearn.metrics
@@ -20,6 +23,8 @@ from dlcourse.multimodal_fusion import (
     spec_augment,
     speech_embedding,
 )
+from dlcourse.multimodal_fusion.audioset.listening import players, rebuild, wav_bytes
+from dlcourse.multimodal_fusion.audioset.model import pool_time
 
 
 def noise(*shape, seed=0):
@@ -414,3 +419,87 @@ class TestSpeechEmbedding:
             speech_embedding(torch.zeros(16000))
         with pytest.raises(TypeError, match="32768"):
             speech_embedding(torch.zeros(1, 16000, dtype=torch.int16))
+
+
+class TestListening:
+    def test_a_rebuilt_sound_has_about_the_same_spectrogram(self):
+        mel = LogMelSpectrogram(16000, 400, 80, 128)
+        time = torch.arange(8000) / 16000
+        x = 0.3 * torch.sin(2 * torch.pi * 500 * time) * torch.exp(-5 * time)
+        again = mel(rebuild(mel(x), mel, 8000))
+        loud = mel(x) > mel(x).max() - 6
+        assert (again - mel(x))[loud].abs().mean() < 0.7
+        assert (mel(noise(8000)) - mel(x))[loud].abs().mean() > 1.5
+
+    def test_players_are_wav_files_with_a_name(self):
+        page = players({"a < b": noise(1600)}, 16000)["text/html"]
+        assert 'aria-label="a &lt; b"' in page and "data:audio/wav;base64,UklGR" in page
+        with wave.open(io.BytesIO(wav_bytes(noise(1600), 16000))) as file:
+            assert (file.getnframes(), file.getframerate()) == (1600, 16000)
+        with pytest.raises(ValueError, match=r"\(samples,\)"):
+            wav_bytes(noise(2, 5), 16000)
+
+
+def test_listing_audioset_encoders_are_not_there():
+    with pytest.raises(NameError, match="Wav2Vec2Model"):
+        exec("encoder = Wav2Vec2Model()", {})
+    transformers = pytest.importorskip("transformers")
+    with pytest.raises(TypeError, match="config"):
+        transformers.Wav2Vec2Model()
+    assert small_waveform_encoder()(noise(1, 4000)).ndim == 3
+
+
+def test_listing_audioset_joins_sequences_of_different_rates():
+    x = noise(2, 16000)
+    wave_features = small_waveform_encoder()(x)
+    mel_features = small_spectrogram_encoder()(LogMelSpectrogram()(x))
+    assert wave_features.shape[1] == 49 and mel_features.shape[1] == 25
+    with pytest.raises(RuntimeError, match="Sizes of tensors must match"):
+        torch.cat([wave_features, mel_features], dim=-1)
+    assert pool_time(wave_features).shape[0] == pool_time(mel_features).shape[0]
+
+
+def test_listing_audioset_assumes_widths():
+    with torch.device("meta"):
+        width = WaveformEncoder().dim
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        torch.nn.Linear(1024 + 128, 512)(torch.zeros(1, width + 128))
+    model = AudioSetModel(3, small_waveform_encoder(), small_spectrogram_encoder())
+    assert model.fusion.in_features == 32 + 24
+
+
+def test_listing_audioset_fusion_is_one_linear_map():
+    torch.manual_seed(0)
+    fusion, first = torch.nn.Linear(20, 8).double(), torch.nn.Linear(8, 6).double()
+    x, y = noise(5, 20).double(), noise(5, 20, seed=1).double()
+
+    def both(v):
+        return first(fusion(v))
+
+    torch.testing.assert_close(both(x + y) + both(0 * x), both(x) + both(y))
+    model = AudioSetModel(3, small_waveform_encoder(), hidden=8).eval().double()
+
+    def head(v):
+        return model.classifier(torch.nn.functional.gelu(model.fusion(v)))
+
+    x, y = 10 * noise(5, 32).double(), 10 * noise(5, 32, seed=1).double()
+    assert not torch.allclose(head(x + y) + head(0 * x), head(x) + head(y), atol=1e-3)
+
+
+def test_listing_audioset_probabilities_lose_the_gradient():
+    z = torch.tensor([[20.0]], requires_grad=True)
+    loss = torch.nn.functional.binary_cross_entropy(z.sigmoid(), torch.zeros(1, 1))
+    loss.backward()
+    assert z.grad.item() == 0 and loss.item() == 100
+    z.grad = None
+    multilabel_loss(z, torch.zeros(1, 1)).backward()
+    assert abs(z.grad.item() - 1) < 1e-6
+
+
+def test_listing_audioset_leaves_the_spectrogram_open():
+    librosa = pytest.importorskip("librosa")
+    x = noise(16000).numpy()
+    settings = dict(y=x, sr=16000, n_fft=400, hop_length=160, n_mels=64)
+    one = np.log(librosa.feature.melspectrogram(**settings))
+    other = np.log(librosa.feature.melspectrogram(**settings, htk=True, norm=None))
+    assert np.abs(one - other).mean() > 3
