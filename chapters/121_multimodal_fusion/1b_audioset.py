@@ -529,8 +529,8 @@ claim(
 # $\lambda$ to the levels.)
 
 # %% mystnb={"figure": {"caption": "A training clip's log-mel spectrogram, with two stripes of pitch and two of time hidden, and blended with another clip.", "name": "fig-augmentations"}, "image": {"alt": "Three spectrograms side by side: one plain, the same with horizontal and vertical stripes of one colour, and one in which two clips overlap."}} tags=["hide-input", "plot"]
-generator = torch.Generator().manual_seed(4)
-two, labels = small.train.x[4:6], small.train.y[4:6]
+generator = torch.Generator().manual_seed(5)
+two, labels = small.train.x[[1, 9]], small.train.y[[1, 9]]
 spectrogram = to_mel(two)
 masked = spec_augment(spectrogram, generator)
 lam_x, lam_y = mixup(two, labels, 10.0, generator)

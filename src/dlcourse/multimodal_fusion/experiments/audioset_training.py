@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dlcourse.datasets import SOUND_CLASSES, Split, mix_sounds, sound_bank
-from dlcourse.multimodal_fusion.audioset.log_mel import LogMelSpectrogram
+from dlcourse.multimodal_fusion.audioset.log_mel import LogMelSpectrogram, log_mel
 from dlcourse.multimodal_fusion.audioset.losses import multilabel_loss
 from dlcourse.multimodal_fusion.audioset.metric import average_precision
 from dlcourse.multimodal_fusion.audioset.model import AudioSetModel
@@ -107,7 +107,8 @@ def train_model(
             x, y = augment_waveform(x, y, generator)
         if not wants_mel:
             return [x, y]
-        mel = model.log_mel(x)
+        make = model.log_mel  # called as a module, it would look at the values: the host would wait
+        mel = log_mel(x, make.window, make.filters, make.hop_length)
         if augment_spectrogram is not None:
             mel = augment_spectrogram(mel, generator)
         return [x, y, mel]
