@@ -660,10 +660,13 @@ if contest is not None:
 if contest is not None:
     ap = 100 * np.mean([r["ap"] for r in contest["table"]["spectrogram"]], 0)
     swing = 100 * np.ptp([r["ap"] for r in contest["table"]["spectrogram"]], axis=0)
+    counts = [sound_bank("test", seed).label.bincount() for seed in range(5)]
     say(
         "On the spectrogram, {good} is recognised best ({high:.0f} %) and {bad} worst ({low:.0f} %). "
-        "From split to split a class moves by {swing:.0f} points in the median. A class has one to "
-        "nine recordings in a test part: which ones they are matters that much.",
+        "From its worst split to its best a class moves by {swing:.0f} points in the median. A class "
+        "has {least} to {most} recordings in a test part, and it matters which ones they are.",
+        least=min(int(c.min()) for c in counts),
+        most=max(int(c.max()) for c in counts),
         good=SOUND_CLASSES[int(ap.argmax())],
         bad=SOUND_CLASSES[int(ap.argmin())],
         high=ap.max(),
@@ -685,20 +688,23 @@ keep(table=table)
 augmented = recording("121.1b.augmentations")
 if contest is not None and augmented is not None:
     plain = scores(contest["table"]["spectrogram"])
-    rows = {"neither": plain} | {k: scores(v) for k, v in augmented["table"].items()}
+    long_names = {"both": "SpecAugment with mixup"}
+    rows = {"none": plain} | {
+        long_names.get(k, k): scores(v) for k, v in augmented["table"].items()
+    }
     say(
-        "| augmentation | mAP on test, % | against neither, points |\n|---|---|---|\n"
+        "| augmentation | mAP on test, % | against none, points |\n|---|---|---|\n"
         + "\n".join(
             f"| {name} | {v.mean():.1f} ± {v.std(ddof=1):.1f} | "
-            + ("" if name == "neither" else "{:+.1f} ± {:.1f}".format(*interval(v, plain)))
+            + ("" if name == "none" else "{:+.1f} ± {:.1f}".format(*interval(v, plain)))
             + " |"
             for name, v in rows.items()
         )
         + "\n\nLast column: paired difference and its 95 % interval. "
         + " ".join(
-            in_words(name[0].upper() + name[1:], "neither", v, plain)
+            in_words(name[0].upper() + name[1:], "no augmentation", v, plain)
             for name, v in rows.items()
-            if name != "neither"
+            if name != "none"
         )
     )
 

