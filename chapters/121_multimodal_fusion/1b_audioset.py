@@ -370,6 +370,37 @@ claim(
 # {{exercise 121.1b.predict-frames}}
 
 # %% [markdown] tags=["slide"]
+# ### Details that matter
+#
+# 1. **Each clip is scaled to mean 0 and variance 1** before the convolutions (so does wav2vec 2.0's
+#    code). The waveform encoder therefore can't hear how loud a clip is; the spectrogram encoder
+#    can.
+# 2. **The first convolution is followed by a normalisation over the clip's whole time**
+#    {cite:p}`baevski2020wav2vec`. Through it each frame sees more than its 400 samples, and silence
+#    added at the end changes all frames.
+# 3. **The logarithm is taken in float32**, also in mixed precision: around −10 the numbers of
+#    bfloat16 lie far apart.
+# 4. **The convolution for positions has an even kernel**, so it gives one frame too many. The last
+#    is dropped.
+
+# %% tags=["hide-input", "check"]
+frames = F.gelu(encoder.first_norm(encoder.convolutions[0](x)))
+for convolution in encoder.convolutions[1:]:
+    frames = F.gelu(convolution(frames))
+(gradient,) = torch.autograd.grad(frames[0, :, 3].sum(), x)
+touched = (gradient != 0).float().mean().item()
+ten = torch.tensor(-10.0).bfloat16()
+gap = (torch.nextafter(ten, torch.tensor(-11.0).bfloat16()) - ten).abs().float().item()
+claim(
+    "With the normalisation a frame depends on {touched:.0%} of the clip's 4,000 samples, not on 400. "
+    "Next to −10, bfloat16 has steps of {gap:.4f}, {db:.2f} dB.",
+    touched > 0.95 and gap == 0.0625,
+    touched=touched,
+    gap=gap,
+    db=gap * 10 / math.log(10),
+)
+
+# %% [markdown] tags=["slide"]
 # ## Join them, and answer yes or no twelve times
 #
 # The spectrogram has an encoder in the manner of PANNs {cite:p}`kong2020panns`: blocks of 3 × 3

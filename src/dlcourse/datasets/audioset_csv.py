@@ -1,4 +1,4 @@
-"""Clips in AudioSet's layout: a list of segments, a list of classes, and a folder of sound files."""
+"""Clips in AudioSet's layout: lists of segments and of classes, and a folder of sound files."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def mel_statistics(waveform: Tensor, batch_size: int = 500) -> Tensor:
 
 
 def embedding_statistics(waveform: Tensor) -> Tensor:
-    """Mean and maximum over the windows of the frozen speech embedding: (N, samples) -> (N, 192)."""
+    """Mean and maximum over time of the frozen speech embedding: (N, samples) -> (N, 192)."""
     windows = speech_embedding(waveform)
     return torch.cat([windows.mean(1), windows.amax(1)], 1)
 

@@ -21,7 +21,7 @@ from dlcourse.multimodal_fusion.experiments.audioset_training import (
     train_model,
 )
 
-RATES = (1e-3, 3e-3)
+RATES = (5e-4, 2e-3)
 SEEDS = (0, 1, 2, 3, 4)
 # Training clips of the contest over rare classes: class k is drawn as often as 1 / (k + 1).
 LONG_TAIL = tuple(1 / (k + 1) for k in range(12))

@@ -83,7 +83,8 @@ def train_model(
     ``sample_weights`` if given.
     """
     device = clips.x.device
-    model.to(device).train()
+    # On a GPU two-dimensional convolutions are nearly twice as fast with the channels last.
+    model.to(device, memory_format=torch.channels_last).train()
     on_gpu = device.type == "cuda"
     generator = torch.Generator(device).manual_seed(1000 + seed)
     lr = torch.tensor(0.0, device=device)

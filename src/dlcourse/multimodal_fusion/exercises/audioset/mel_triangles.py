@@ -96,7 +96,7 @@ EXERCISE = Exercise(
     title="Triangles of equal area",
     difficulty="implement",
     statement=r"""
-Write the filters of equation (2). Band $m$ has the corners $c_m < c_{m+1} < c_{m+2}$, in Hz. Its
+Write the filters $H$ of the log-mel spectrogram. Band $m$ has the corners $c_m < c_{m+1} < c_{m+2}$, in Hz. Its
 weight for the frequency $f$ rises in a line from 0 at $c_m$ to its peak at $c_{m+1}$, falls in a
 line to 0 at $c_{m+2}$, and is 0 outside. Each triangle, as a function of $f$ in Hz, has **area 1**.
 

@@ -127,7 +127,7 @@ Clips of equal score share a rank, so the result may not depend on the order in 
         "listing_threshold": Mistake(
             answer=listing_threshold,
             hint="that is the accuracy at a threshold of 0.5, which suggests itself where a model "
-            "returns probabilities, as the document's listing does. With 2 % positives, a model that "
+            "returns probabilities, as the document's listing does. With 2 % positives, one that "
             "always says no has 98 % of it.",
         ),
         "mean_over_all_ranks": Mistake(
