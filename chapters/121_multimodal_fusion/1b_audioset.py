@@ -40,15 +40,25 @@ from dlcourse.multimodal_fusion.audioset.log_mel import (
 )
 from dlcourse.multimodal_fusion.audioset.model import pool_time
 from dlcourse.multimodal_fusion.experiments.audioset_baselines import (
+    FROZEN_SIZES,
+    STRENGTHS,
     frozen_probes,
     mel_statistics,
     probe,
 )
 from dlcourse.multimodal_fusion.experiments.audioset_contest import (
     LONG_TAIL,
+    RATES,
+    SEEDS,
     augmentation_contest,
     imbalance_contest,
     inputs_contest,
+)
+from dlcourse.multimodal_fusion.experiments.audioset_training import (
+    BATCH,
+    SIZES,
+    STEPS,
+    WIDTH,
 )
 from dlcourse.notebook import claim, explore, keep, recorded, say, show_source
 from dlcourse.notebook.prose import show
@@ -135,13 +145,22 @@ plt.show()
 # Both pictures hold the answer. In the upper one it is hard to see; in the lower one each sound has
 # a shape of its own. This section asks which of the two a network should read, or whether both.
 #
-# First, how far does one get without a network? The course ships 206 recorded sounds (CC0), of which
-# 175 belong to twelve classes. The sounds are split into training, validation and test, takes of
-# one drum on the same side. Then clips of one second are mixed from one to four sounds of *one*
-# part, at random places and levels. The simplest features are the mean and the standard deviation
-# of each mel band over time, and the simplest classifier is logistic regression.
+# First, how far does one get without a network?
 
 # %% tags=["hide-input", "check"]
+bank = sound_bank()
+say(
+    "The course ships {n} recorded sounds by {authors} authors, all CC0, of which {used} belong to "
+    "{classes} classes: {names}. The *sounds* are split into training, validation and test, with "
+    "takes of one drum on the same side. Then clips of one second are mixed from one to four sounds "
+    "of one part, at random places and levels. The simplest features are the mean and the standard "
+    "deviation of each mel band over time, and the simplest classifier is logistic regression.",
+    n=len(bank.names),
+    authors=len(set(bank.authors)),
+    used=int((bank.label >= 0).sum()),
+    classes=len(SOUND_CLASSES),
+    names=", ".join(SOUND_CLASSES),
+)
 small = recorded_sounds(0, n_train=500, n_validation=150, n_test=300)
 by_statistics = probe([(mel_statistics(part.x), part.y) for part in small])
 shares = small.test.y.mean(0)
@@ -580,18 +599,34 @@ show_source(spec_augment)
 # %% [markdown] tags=["slide"]
 # ## The contest
 #
-# **Task.** Twelve classes; 20,000 training clips, 1,000 for validation and 2,000 for test, each of
-# one second with one to four sounds. Five seeds; each has its own split of the recordings, so the
-# spread tells how much the result depends on which recordings one happens to have.
+# Each seed has its own split of the recordings, so the spread tells how much the result depends on
+# which recordings one happens to have. The contestants:
 #
-# **Contestants.** `AudioSetModel` reading the waveform, the spectrogram, or both: width 64, two
-# transformer layers, 500 steps of 64 clips, AdamW, bfloat16. Logistic regression on mel statistics
-# of the same 20,000 clips. And a *frozen* encoder that others trained on speech, Google's
-# speech_embedding {cite:p}`lin2020keyword`, with logistic regression; it runs on a CPU, so there
-# are 800 training clips, and mel statistics have a second row with the same 800.
-#
-# **Tuning.** Each on validation alone: networks between two rates, logistic regression between five
-# penalties. Test is looked at once.
+# - `AudioSetModel` reading the waveform, the spectrogram, or both, trained from scratch with AdamW
+#   in bfloat16;
+# - logistic regression on mel statistics of the same clips, and on the features of a spectrogram
+#   encoder that was never trained;
+# - a *frozen* encoder that others trained on speech, Google's speech_embedding
+#   {cite:p}`lin2020keyword`, with logistic regression. It runs on a CPU and is slow, so there are
+#   fewer clips, and mel statistics have a second row with as few.
+
+# %% tags=["hide-input"]
+say(
+    "{seeds} splits; {train:,} clips for training, {validation:,} for validation, {test:,} for test "
+    "({frozen} for the frozen encoder). Networks: width {width}, two transformer layers, {steps} "
+    "steps of {batch} clips. Everybody is tuned on validation alone: networks between the rates "
+    "{rates}, logistic regression between {penalties} penalties. Test is looked at once.",
+    seeds=len(SEEDS),
+    train=SIZES[0],
+    validation=SIZES[1],
+    test=SIZES[2],
+    frozen=", ".join(map(str, FROZEN_SIZES)),
+    width=WIDTH,
+    steps=STEPS,
+    batch=BATCH,
+    rates=" and ".join(map(str, RATES)),
+    penalties=len(STRENGTHS),
+)
 
 # %% tags=["gpu", "hide-input"] name="inputs"
 table = inputs_contest(torch.device("cuda"))
@@ -609,16 +644,17 @@ ROWS = {}
 if contest is not None:
     ROWS |= {
         "chance": contest["table"]["chance"],
-        "mel statistics, 20,000 clips": contest["table"]["mel statistics"],
+        f"mel statistics, {SIZES[0]:,} clips": contest["table"]["mel statistics"],
+        "untrained network, logistic regression": contest["table"]["untrained"],
         "network on the waveform": contest["table"]["waveform"],
         "network on the spectrogram": contest["table"]["spectrogram"],
         "network on both": contest["table"]["both"],
     }
 if frozen is not None:
     ROWS |= {
-        "mel statistics, 800 clips": frozen["table"]["mel statistics"],
-        "speech embedding, 800 clips": frozen["table"]["speech embedding"],
-        "both of these, 800 clips": frozen["table"]["both"],
+        f"mel statistics, {FROZEN_SIZES[0]} clips": frozen["table"]["mel statistics"],
+        f"speech embedding, {FROZEN_SIZES[0]} clips": frozen["table"]["speech embedding"],
+        f"both of these, {FROZEN_SIZES[0]} clips": frozen["table"]["both"],
     }
 if ROWS:
     say(
@@ -654,7 +690,7 @@ if contest is not None:
 if frozen is not None:
     s = {name: scores(results) for name, results in frozen["table"].items()}
     say(
-        "With 800 clips: "
+        f"With {FROZEN_SIZES[0]} clips: "
         + in_words(
             "the frozen speech embedding",
             "mel statistics",
@@ -854,7 +890,7 @@ claim(
 # %% [markdown] tags=["skip"]
 # ## Limits
 #
-# - 175 recordings, most of them drums and electronic sounds. The networks learn few sources by
+# - Few recordings, most of them drums and electronic sounds. The networks learn few sources by
 #   heart; more recordings would help them more than a better network.
 # - *Other recordings* are not *other instruments*: all tabla strokes are by one player, many loops
 #   hold kicks and hats that nobody labelled. AudioSet's labels have such gaps too.

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from dlcourse.datasets import Splits, recorded_sounds
+from dlcourse.datasets import recorded_sounds
 from dlcourse.multimodal_fusion.audioset.frozen_speech import speech_embedding
 from dlcourse.multimodal_fusion.audioset.log_mel import LogMelSpectrogram
 from dlcourse.multimodal_fusion.audioset.losses import multilabel_loss
 from dlcourse.multimodal_fusion.audioset.metric import average_precision, mean_average_precision
 
 STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # of the L2 penalty
+FROZEN_SIZES = (800, 300, 500)  # clips for training, validation, test of the frozen encoder
 
 
 def mel_statistics(waveform: Tensor, batch_size: int = 500) -> Tensor:
@@ -78,22 +79,11 @@ def probe(parts: Sequence[tuple[Tensor, Tensor]]) -> dict[str, object]:
     }
 
 
-def probes(splits: Splits, features: Mapping[str, object]) -> dict[str, dict[str, object]]:
-    """``probe`` of several kinds of features on the same clips, and what chance gives."""
-    found = {
-        name: probe([(extract(part.x), part.y) for part in splits])
-        for name, extract in features.items()
-    }
-    share = splits.test.y.mean(0)
-    found["chance"] = {"ap": share.tolist(), "map": share.mean().item()}
-    return found
-
-
 def frozen_probes(
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
-    n_train: int = 800,
-    n_validation: int = 300,
-    n_test: int = 500,
+    n_train: int = FROZEN_SIZES[0],
+    n_validation: int = FROZEN_SIZES[1],
+    n_test: int = FROZEN_SIZES[2],
 ) -> dict[str, list[dict[str, object]]]:
     """Mel statistics, the frozen speech embedding, and both, with logistic regression; each seed
     has a split of the sounds of its own. About 20 ms a clip on one CPU core."""

@@ -14,11 +14,15 @@ from dlcourse.multimodal_fusion.audioset.losses import balanced_weights, positiv
 from dlcourse.multimodal_fusion.experiments.audioset_baselines import mel_statistics, probe
 from dlcourse.multimodal_fusion.experiments.audioset_training import (
     KINDS,
+    SIZES,
+    STEPS,
+    WIDTH,
     Clips,
     class_precisions,
     make_clips,
     small_model,
     train_model,
+    untrained_features,
 )
 
 RATES = (5e-4, 2e-3)
@@ -85,13 +89,14 @@ def contest(
     *,
     seeds: Sequence[int] = SEEDS,
     rates: Sequence[float] = RATES,
-    sizes: tuple[int, int, int] = (20000, 1000, 2000),
+    sizes: tuple[int, int, int] = SIZES,
     class_weights: tuple[float, ...] | None = None,
     linear: bool = False,
 ) -> dict[str, list[dict[str, object]]]:
     """All contestants on the clips of each seed: name -> one result a seed.
 
-    With ``linear``, logistic regression on mel statistics of the same clips, and chance, too.
+    With ``linear`` also logistic regression on mel statistics of the same clips, and on what an
+    untrained spectrogram encoder gives; and chance.
     """
     table: dict[str, list[dict[str, object]]] = {}
     for seed in seeds:
@@ -100,6 +105,8 @@ def contest(
         found = tuned(runs, clips, seed, rates)
         if linear:
             found["mel statistics"] = probe([(mel_statistics(p.x), p.y) for p in clips])
+            features = untrained_features(clips, seed)
+            found["untrained"] = probe([(x, p.y) for x, p in zip(features, clips)])
             share = clips.test.y.mean(0)
             found["chance"] = {"ap": share.tolist(), "map": share.mean().item()}
         for name, result in found.items():
@@ -112,7 +119,7 @@ def contest(
 
 
 def inputs_contest(
-    device: torch.device, steps: int = 500, width: int = 64, **settings: object
+    device: torch.device, steps: int = STEPS, width: int = WIDTH, **settings: object
 ) -> dict[str, list[dict[str, object]]]:
     """Waveform, spectrogram and both, against logistic regression on mel statistics."""
     runs = {kind: network(kind, steps, width) for kind in KINDS}
@@ -120,7 +127,7 @@ def inputs_contest(
 
 
 def augmentation_contest(
-    device: torch.device, steps: int = 500, width: int = 64, **settings: object
+    device: torch.device, steps: int = STEPS, width: int = WIDTH, **settings: object
 ) -> dict[str, list[dict[str, object]]]:
     """The spectrogram model with SpecAugment, mixup, and both; with neither it is the one of
     ``inputs_contest``, which has the same clips, rates and steps."""
@@ -134,7 +141,7 @@ def augmentation_contest(
 
 
 def imbalance_contest(
-    device: torch.device, steps: int = 500, width: int = 64, **settings: object
+    device: torch.device, steps: int = STEPS, width: int = WIDTH, **settings: object
 ) -> dict[str, list[dict[str, object]]]:
     """The spectrogram model on training clips with rare classes: plain, weighted, resampled."""
     make = functools.partial(network, "spectrogram", steps, width)

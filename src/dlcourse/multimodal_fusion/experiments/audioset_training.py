@@ -17,11 +17,13 @@ from dlcourse.datasets import SOUND_CLASSES, Split, mix_sounds, sound_bank
 from dlcourse.multimodal_fusion.audioset.log_mel import LogMelSpectrogram, log_mel
 from dlcourse.multimodal_fusion.audioset.losses import multilabel_loss
 from dlcourse.multimodal_fusion.audioset.metric import average_precision
-from dlcourse.multimodal_fusion.audioset.model import AudioSetModel
+from dlcourse.multimodal_fusion.audioset.model import AudioSetModel, pool_time
 from dlcourse.multimodal_fusion.audioset.spectrogram_encoder import SpectrogramEncoder
 from dlcourse.multimodal_fusion.audioset.waveform_encoder import WaveformEncoder
 
 KINDS = ("waveform", "spectrogram", "both")
+SIZES = (20000, 1000, 2000)  # clips for training, validation, test
+STEPS, BATCH, WIDTH = 500, 64, 64
 Augment = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
 
@@ -36,7 +38,7 @@ class Clips(NamedTuple):
 def make_clips(
     seed: int,
     device: torch.device,
-    sizes: tuple[int, int, int] = (20000, 1000, 2000),
+    sizes: tuple[int, int, int] = SIZES,
     class_weights: tuple[float, ...] | None = None,
 ) -> Clips:
     """Mix clips of one second on the device; ``class_weights`` are those of the training clips."""
@@ -48,7 +50,7 @@ def make_clips(
     return Clips(*parts)
 
 
-def small_model(kind: str, prior: Tensor | None = None, width: int = 64) -> AudioSetModel:
+def small_model(kind: str, prior: Tensor | None = None, width: int = WIDTH) -> AudioSetModel:
     """An AudioSetModel of at most 0.4 million parameters (width 64), for twelve classes.
 
     Raises ValueError for a kind other than "waveform", "spectrogram" and "both".
@@ -70,7 +72,7 @@ def train_model(
     *,
     rate: float,
     steps: int,
-    batch_size: int = 64,
+    batch_size: int = BATCH,
     seed: int = 0,
     augment_waveform: Augment | None = None,
     augment_spectrogram: Callable[[Tensor, torch.Generator], Tensor] | None = None,
@@ -153,6 +155,24 @@ def train_model(
             kept.copy_(new)
         graph.replay()
     torch.cuda.synchronize()
+
+
+@torch.no_grad()
+def untrained_features(clips: Clips, seed: int, width: int = 2 * WIDTH) -> list[Tensor]:
+    """What a spectrogram encoder gives that was never trained: (N, width) for each part.
+
+    Its batch normalisations have seen 20 batches of training clips, so that they normalise.
+    """
+    torch.manual_seed(seed)
+    model = small_model("spectrogram", width=width).to(clips.train.x.device)
+    encoder = model.spectrogram_encoder.train()
+    for x in clips.train.x.split(BATCH)[:20]:
+        encoder(model.log_mel(x))
+    encoder.eval()
+    return [
+        torch.cat([pool_time(encoder(model.log_mel(x))) for x in part.x.split(500)])
+        for part in clips
+    ]
 
 
 @torch.no_grad()
