@@ -1,3 +1,4 @@
+from .audioset_csv import AudioSetClips as AudioSetClips
 from .cifar import cifar10 as cifar10
 from .event_clips import PICTURES as PICTURES
 from .event_clips import SOUNDS as SOUNDS
@@ -18,5 +19,12 @@ from .painted_shapes import ShapeFactors as ShapeFactors
 from .painted_shapes import render_shapes as render_shapes
 from .painted_shapes import shape_factors as shape_factors
 from .painted_shapes import shapes as shapes
+from .recorded_mixtures import mix_sounds as mix_sounds
+from .recorded_mixtures import recorded_sounds as recorded_sounds
+from .sound_files import SOUND_CLASSES as SOUND_CLASSES
+from .sound_files import SOUND_RATE as SOUND_RATE
+from .sound_files import SoundBank as SoundBank
+from .sound_files import save_decoded as save_decoded
+from .sound_files import sound_bank as sound_bank
 from .splits import Split as Split
 from .splits import Splits as Splits

@@ -11,4 +11,15 @@ from .audio_visual.fusion import LateFusion as LateFusion
 from .audio_visual.missing import mean_of_present as mean_of_present
 from .audio_visual.missing import modality_dropout as modality_dropout
 from .audio_visual.model import AudioVisualModel as AudioVisualModel
+from .audioset.augmentation import mixup as mixup
+from .audioset.augmentation import spec_augment as spec_augment
+from .audioset.frozen_speech import speech_embedding as speech_embedding
 from .audioset.log_mel import LogMelSpectrogram as LogMelSpectrogram
+from .audioset.losses import balanced_weights as balanced_weights
+from .audioset.losses import multilabel_loss as multilabel_loss
+from .audioset.losses import positive_weights as positive_weights
+from .audioset.metric import average_precision as average_precision
+from .audioset.metric import mean_average_precision as mean_average_precision
+from .audioset.model import AudioSetModel as AudioSetModel
+from .audioset.spectrogram_encoder import SpectrogramEncoder as SpectrogramEncoder
+from .audioset.waveform_encoder import WaveformEncoder as WaveformEncoder
