@@ -1,3 +1,13 @@
+from .captioned_scenes import HELD_OUT as HELD_OUT
+from .captioned_scenes import SCENE_CONTEXT as SCENE_CONTEXT
+from .captioned_scenes import SCENE_WORDS as SCENE_WORDS
+from .captioned_scenes import SceneFactors as SceneFactors
+from .captioned_scenes import Scenes as Scenes
+from .captioned_scenes import captioned_scenes as captioned_scenes
+from .captioned_scenes import render_scenes as render_scenes
+from .captioned_scenes import scene_captions as scene_captions
+from .captioned_scenes import scene_factors as scene_factors
+from .captioned_scenes import scene_tokens as scene_tokens
 from .cifar import cifar10 as cifar10
 from .image_folders import image_folder as image_folder
 from .mnist_5k import mnist as mnist

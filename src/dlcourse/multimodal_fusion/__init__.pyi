@@ -1,0 +1,17 @@
+from .clip.chunked import clip_loss_chunked as clip_loss_chunked
+from .clip.conv_tower import ConvTower as ConvTower
+from .clip.gathered import clip_loss_gathered as clip_loss_gathered
+from .clip.gathered import gather_features as gather_features
+from .clip.loss import clip_loss as clip_loss
+from .clip.loss import clip_loss_reference as clip_loss_reference
+from .clip.loss import grouped_clip_loss as grouped_clip_loss
+from .clip.metrics import modality_gap as modality_gap
+from .clip.metrics import retrieval_recall as retrieval_recall
+from .clip.metrics import zero_shot_classifier as zero_shot_classifier
+from .clip.model import CLIP as CLIP
+from .clip.model import CLIPFeatures as CLIPFeatures
+from .clip.siglip import siglip_loss as siglip_loss
+from .clip.tokenizer import WordTokenizer as WordTokenizer
+from .clip.towers import TextTower as TextTower
+from .clip.towers import VisionTower as VisionTower
+from .clip.towers import quick_gelu as quick_gelu
