@@ -37,7 +37,7 @@ def _gradients(
 
 @functools.cache
 def _compiled(function: Callable) -> Callable:
-    return torch.compile(function, dynamic=False)
+    return torch.compile(function)
 
 
 def _form(function: Callable, x: Tensor) -> Callable:

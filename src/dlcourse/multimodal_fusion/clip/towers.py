@@ -24,6 +24,12 @@ def quick_gelu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(1.702 * x)
 
 
+def narrowed(x: Tensor) -> Tensor:
+    """x in autocast's type where that is on: what runs past the blocks is then half as wide."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+
+
 class Block(nn.Module):
     """A pre-norm transformer block: (B, L, width) → the same."""
 
@@ -107,7 +113,8 @@ class VisionTower(nn.Module):
         check_images(images, self.channels, self.image_size)
         patches = self.patch(images).flatten(2).mT  # (B, N, width)
         first = self.class_token.to(patches.dtype).expand(len(images), 1, -1)
-        x = self.norm_before(torch.cat([first, patches], 1) + self.positions)  # (B, 1 + N, width)
+        x = torch.cat([first, patches], 1) + self.positions.to(patches.dtype)  # (B, 1 + N, width)
+        x = narrowed(self.norm_before(x))
         for block in self.blocks:
             x = block(x)
         return self.norm_after(x[:, 0])
@@ -159,7 +166,7 @@ class TextTower(nn.Module):
         if tokens.device.type == "cpu" and not is_end.any(1).all():
             row = int((~is_end.any(1)).nonzero()[0])
             raise ValueError(f"text {row} has no end token ({self.end}): call a tokenizer first")
-        x = self.embedding(tokens) + self.positions[: tokens.shape[1]]  # (B, L, width)
+        x = narrowed(self.embedding(tokens) + self.positions[: tokens.shape[1]])  # (B, L, width)
         for block in self.blocks:
             x = block(x)
         last = is_end.int().argmax(1)  # (B,): the first end
