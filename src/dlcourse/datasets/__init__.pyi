@@ -9,6 +9,10 @@ from .captioned_scenes import scene_captions as scene_captions
 from .captioned_scenes import scene_factors as scene_factors
 from .captioned_scenes import scene_tokens as scene_tokens
 from .cifar import cifar10 as cifar10
+from .emoji_pictures import EmojiPictures as EmojiPictures
+from .emoji_pictures import EmojiSplits as EmojiSplits
+from .emoji_pictures import emoji as emoji
+from .emoji_pictures import emoji_splits as emoji_splits
 from .image_folders import image_folder as image_folder
 from .mnist_5k import mnist as mnist
 from .optical_digits import digits as digits
