@@ -17,8 +17,10 @@ from dlcourse.datasets.captioned_scenes import (
     OBJECT_SHAPES,
     SCENE_CONTEXT,
     SCENE_WORDS,
+    SceneFactors,
     Scenes,
-    captioned_scenes,
+    render_scenes,
+    scene_factors,
     scene_tokens,
 )
 from dlcourse.multimodal_fusion.clip.tokenizer import WordTokenizer
@@ -40,13 +42,12 @@ def make_tests(n: int, size: int, device: torch.device) -> tuple[dict[str, Scene
     }
     sets = {}
     for name, (seed, combinations, pairs) in kinds.items():
-        generator = torch.Generator().manual_seed(seed)
-        scenes = captioned_scenes(
-            n, generator, size=size, combinations=combinations, pairs=pairs, full=True, batch=512
-        )
-        images = (scenes.images * 255).round().to(torch.uint8).to(device)
-        factors = type(scenes.factors)(*(value.to(device) for value in scenes.factors))
-        sets[name] = Scenes(images, scenes.tokens.to(device), factors)
+        generator = torch.Generator().manual_seed(seed)  # of the CPU: the same for every device
+        drawn = scene_factors(n, generator, combinations=combinations, pairs=pairs)
+        factors = SceneFactors(*(value.to(device) for value in drawn))
+        parts = torch.arange(n, device=device).split(1024)
+        images = [(render_scenes(factors.rows(i), size) * 255).round().to(torch.uint8) for i in parts]
+        sets[name] = Scenes(torch.cat(images), scene_tokens(factors), factors)
     classes = [f"{colour} {shape}" for colour in OBJECT_COLOURS for shape in OBJECT_SHAPES]
     tokenizer = WordTokenizer(SCENE_WORDS, SCENE_CONTEXT)
     prompts = [tokenizer([t.replace("{}", c) for c in classes]) for t in TEMPLATES]

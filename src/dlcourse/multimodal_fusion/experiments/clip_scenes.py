@@ -42,9 +42,9 @@ class Sizes:
     text_depth: int = 2
     embed: int = 128
     bank: int = 131072  # scenes to train on
-    test: int = 1000  # scenes of each test
+    test: int = 4000  # scenes of each test
     batch: int = 1024
-    steps: int = 300
+    steps: int = 150
     rates: tuple[float, ...] = (5e-4, 1.5e-3, 4.5e-3)
     seeds: tuple[int, ...] = (0, 1, 2)
 
@@ -312,7 +312,7 @@ def compare(
         for seed in sizes.seeds:
             first = seed == sizes.seeds[0]
             model = models[rate] if first else train(contestant, bank, sizes, rate, seed, device)
-            measured.append(tests.measure(model, contestant) | {"scale": float(model.scale())})
+            measured.append(tests.measure(model, contestant) | {"scale": float(model.scale().detach())})
         found[name] = {"tuning": tuning, "rate": rate}
         found[name] |= {key: [m[key] for m in measured] for key in measured[0]}
         found["models"][name] = models[rate]
