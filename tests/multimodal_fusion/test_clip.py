@@ -681,3 +681,72 @@ def test_the_gap_is_a_distance_of_means():
     assert modality_gap(x, 5 * x) == 0
     assert modality_gap(x[:1], -x[:1]) == pytest.approx(2)
     assert modality_gap(x[:1], x[1:]) == pytest.approx(math.sqrt(2))
+
+
+# --- The document's listing ------------------------------------------------------------------
+
+
+class ListingCLIP:
+    """The document's class, in its essentials."""
+
+    def __init__(self, vision_model, text_model, temperature=0.07):
+        self.vision_model, self.text_model = vision_model, text_model
+        self.temperature = temperature
+        self.vision_proj = nn.Linear(vision_model.hidden_size, 512)
+        self.text_proj = nn.Linear(text_model.hidden_size, 512)
+        self.visual_dropout, self.text_dropout = nn.Dropout(0.0), nn.Dropout(0.0)
+
+    def forward(self, images, texts):
+        images = F.normalize(self.vision_proj(self.vision_model(images)), dim=-1)
+        return images, F.normalize(self.text_proj(self.text_model(**texts)), dim=-1)
+
+    def contrastive_loss(self, image_features, text_features):
+        logits = torch.matmul(image_features, text_features.T) / self.temperature
+        labels = torch.arange(len(logits))
+        return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+
+
+class ListingTower(nn.Module):
+    hidden_size = 8
+
+    def forward(self, x):
+        return x
+
+
+def listing():
+    torch.manual_seed(0)
+    return ListingCLIP(ListingTower(), ListingTower())
+
+
+def test_listing_clip_is_no_module():
+    model = listing()
+    assert not hasattr(model, "parameters") and not hasattr(model, "state_dict")
+    with pytest.raises(TypeError, match="not callable"):
+        model(torch.zeros(2, 8), {"x": torch.zeros(2, 8)})
+
+
+def test_listing_clip_has_the_right_loss_for_one_process():
+    x, y = pairs(0, 9, 16)
+    torch.testing.assert_close(listing().contrastive_loss(x, y), clip_loss(x, y, 1 / 0.07))
+
+
+def test_listing_clip_learns_no_temperature():
+    assert isinstance(listing().temperature, float)
+    assert small().logit_scale.requires_grad
+
+
+def test_listing_clip_projects_whatever_a_tower_returns():
+    images, texts = listing().forward(torch.randn(3, 5, 8), {"x": torch.randn(3, 8)})
+    assert images.shape == (3, 5, 512)  # five vectors a picture
+    with pytest.raises((RuntimeError, ValueError)):
+        listing().contrastive_loss(images, texts)
+
+
+def test_listing_clip_projects_with_a_bias():
+    assert listing().vision_proj.bias is not None and small().image_projection.bias is None
+
+
+def test_listing_clip_never_uses_its_dropout():
+    model = listing()
+    del model.visual_dropout, model.text_dropout
+    assert model.forward(torch.randn(3, 8), {"x": torch.randn(3, 8)})[0].shape == (3, 512)

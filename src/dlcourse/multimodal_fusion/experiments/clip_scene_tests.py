@@ -5,14 +5,13 @@ Chapter: ``121_multimodal_fusion/2a_clip`` (its recorded cell ``scenes``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dlcourse.datasets.captioned_scenes import (
-    HELD_OUT,
     OBJECT_COLOURS,
     OBJECT_SHAPES,
     SCENE_CONTEXT,
@@ -25,7 +24,7 @@ from dlcourse.datasets.captioned_scenes import (
 )
 from dlcourse.multimodal_fusion.clip.tokenizer import WordTokenizer
 
-__all__ = ["TEMPLATES", "make_tests", "measure", "ridge_scores"]
+__all__ = ["TEMPLATES", "linear_baseline", "make_tests", "measure", "ridge_scores"]
 
 TEMPLATES = ("a {}", "a picture of a {}", "a drawing of a {}", "there is a {}")
 Score = Callable[[Tensor, Tensor], Tensor]  # pictures (N, …), captions (M, L) → (N, M)
@@ -114,6 +113,23 @@ def ridge_scores(
     return score
 
 
-def held_out_names() -> list[str]:
-    """Names of the held-out pairs of colour and shape."""
-    return [f"{OBJECT_COLOURS[c]} {OBJECT_SHAPES[s]}" for c, s in HELD_OUT]
+def linear_baseline(
+    images: Tensor,
+    tokens: Tensor,
+    sets: dict[str, Scenes],
+    prompts: Tensor,
+    strengths: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0),
+) -> dict[str, object]:
+    """From pixels to the words of the caption by ``ridge_scores``; the strength that validates
+    best (R@1). Returns "tuning", "rate" (the strength), and each measure as a list of one."""
+    from dlcourse.multimodal_fusion.experiments.clip_scenes import presence, recalls
+
+    targets = presence(tokens)
+    scenes, tuning, scorers = sets["validation"], {}, {}
+    for strength in strengths:
+        score = ridge_scores(images, targets, strength)
+        scorers[strength] = lambda x, t, score=score: score(x, presence(t))
+        tuning[strength] = sum(recalls(scorers[strength](scenes.images, scenes.tokens), [1])[0]) / 2
+    best = max(tuning, key=tuning.get)
+    measured = measure(scorers[best], sets, prompts)
+    return {"tuning": tuning, "rate": best} | {key: [value] for key, value in measured.items()}

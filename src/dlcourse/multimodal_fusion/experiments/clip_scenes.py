@@ -24,6 +24,7 @@ from dlcourse.datasets.captioned_scenes import (
 )
 from dlcourse.multimodal_fusion.clip.conv_tower import ConvTower
 from dlcourse.multimodal_fusion.clip.loss import grouped_clip_loss
+from dlcourse.multimodal_fusion.clip.metrics import modality_gap
 from dlcourse.multimodal_fusion.clip.model import CLIP
 from dlcourse.multimodal_fusion.clip.towers import TextTower
 
@@ -42,6 +43,7 @@ class Sizes:
     text_depth: int = 2
     embed: int = 128
     bank: int = 131072  # scenes to train on
+    pairs: float = 0.75  # share of them with two objects
     test: int = 4000  # scenes of each test
     batch: int = 1024
     steps: int = 150
@@ -86,7 +88,7 @@ class Bank:
         parts = []
         for start in range(0, sizes.bank, 8192):
             n = min(8192, sizes.bank - start)
-            scenes = captioned_scenes(n, generator, size=sizes.image)
+            scenes = captioned_scenes(n, generator, size=sizes.image, pairs=sizes.pairs)
             swapped = scene_tokens(scenes.factors.swap_objects(), generator)
             f = scenes.factors
             # A swap is another caption only where the words that are always there differ.
@@ -282,9 +284,16 @@ class Tests:
     def measure(self, model: CLIP, contestant: Contestant) -> dict[str, float]:
         from dlcourse.multimodal_fusion.experiments.clip_scene_tests import measure
 
-        return measure(
+        found = measure(
             lambda images, tokens: scores(model, contestant, images, tokens), self.sets, self.prompts
         )
+        if contestant.kind == "words":
+            return found
+        with torch.no_grad():
+            scenes = self.sets["seen"]
+            x = model.encode_image(from_bytes(scenes.images[:1000]))
+            gap = modality_gap(x, model.encode_text(scenes.tokens[:1000]))
+        return found | {"gap": gap, "scale": float(model.scale().detach())}
 
 
 def compare(
@@ -295,11 +304,15 @@ def compare(
 ) -> dict[str, Any]:
     """Train all: each rate with the first seed, the rate that validates best with the others too.
 
+    The last row, "pixels, ridge", is ``linear_baseline``'s; "untrained" is the gap of a new CLIP.
+
     Returns for each contestant "tuning" (rate: R@1 on validation), "rate", and for each measure
-    of ``measure`` a list over seeds; then the models of the first seed ("models").
+    of ``measure`` a list over seeds.
     """
+    from dlcourse.multimodal_fusion.experiments.clip_scene_tests import linear_baseline
+
     bank, tests = Bank(sizes, device), Tests(sizes, device)
-    found: dict[str, Any] = {"models": {}, "tests": tests, "bank": bank}
+    found: dict[str, Any] = {}
     for name, contestant in contestants.items():
         if contestant.group and contestant.group > (contestant.batch or sizes.batch):
             contestant = replace(contestant, group=None)
@@ -312,9 +325,12 @@ def compare(
         for seed in sizes.seeds:
             first = seed == sizes.seeds[0]
             model = models[rate] if first else train(contestant, bank, sizes, rate, seed, device)
-            measured.append(tests.measure(model, contestant) | {"scale": float(model.scale().detach())})
+            measured.append(tests.measure(model, contestant))
         found[name] = {"tuning": tuning, "rate": rate}
         found[name] |= {key: [m[key] for m in measured] for key in measured[0]}
-        found["models"][name] = models[rate]
         progress(f"{name}: rate {rate:g}, R@1 {found[name]['seen i2t@1']}")
+    found["pixels, ridge"] = linear_baseline(bank.images[:20000], bank.tokens[:20000], tests.sets, tests.prompts)
+    torch.manual_seed(0)
+    new = scene_clip(sizes).to(device).eval()
+    found["untrained"] = {"gap": [tests.measure(new, CONTESTANTS["CLIP"])["gap"]]}
     return found

@@ -24,7 +24,7 @@ __all__ = ["STYLES", "Emoji", "compare_heads", "emoji_data", "infonce_head", "ri
 
 STYLES = ("twemoji", "openmoji")
 STRENGTHS = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
-RATES, DROPOUTS = (1e-3, 3e-3), (0.3, 0.6)
+RATES, DROPOUTS = (1e-3, 3e-3, 1e-2), (0.3, 0.6)
 TEMPLATES = ("{}", "a picture of {}", "an emoji about {}", "a symbol that stands for {}")
 Head = Callable[[Tensor], Tensor]  # features of pictures (N, D) → vectors (N, E)
 
@@ -175,7 +175,7 @@ def _searcher() -> tuple[Emoji, Tensor, Any, Head]:
     from dlcourse.multimodal_fusion.frozen import MiniLM
 
     data, (train, validation, test) = emoji_data(), emoji_splits(0)
-    head = infonce_head(data, torch.cat([train, validation]), 1e-3, 0.6, 0)
+    head = infonce_head(data, torch.cat([train, validation]), 3e-3, 0.3, 0)
     return data, test, MiniLM(), head
 
 
@@ -188,3 +188,48 @@ def search(text: str, style: str = "twemoji", k: int = 8) -> list[int]:
     query = encoder.encode([text])[0]
     pictures = F.normalize(head(data.pictures[STYLES.index(style), test]), dim=1)
     return test[(pictures @ query).topk(k).indices].tolist()
+
+
+#: Texts of the page's widget; none is the name of an emoji.
+QUERIES = (
+    "something to drink",
+    "an animal that lives in the sea",
+    "somebody is very tired",
+    "you can play music with it",
+    "a vehicle that flies",
+    "it grows in a garden",
+    "people in love",
+    "the sky at night",
+    "a dessert",
+    "not allowed",
+    "a sport with a ball",
+    "a place where people live",
+)
+CATEGORY_NAMES = {  # as a caption would say it
+    "Smileys & Emotion": "a feeling on a face",
+    "People & Body": "a person",
+    "Animals & Nature": "an animal or a plant",
+    "Food & Drink": "food or a drink",
+    "Travel & Places": "a vehicle or a place",
+    "Activities": "a sport or a game",
+    "Objects": "an object",
+    "Symbols": "a sign or a symbol",
+    "Flags": "a flag of a country",
+}
+
+
+def record_emoji(seeds: Sequence[int], progress: Callable[[str], None] = print) -> dict[str, Any]:
+    """What the recorded cell keeps: the comparison; "classes" by prompts on the unseen concepts of
+    the first split; "majority", the share of its largest category; and "ranked", the pictures that
+    ``search`` finds for ``QUERIES``."""
+    from dlcourse.datasets import emoji, emoji_splits
+
+    data = emoji_data()
+    found = compare_heads(data, emoji_splits, seeds, progress=progress)
+    _, test, encoder, head = _searcher()
+    labels = [CATEGORY_NAMES[c] for c in emoji().categories]
+    found["classes"] = categories(head, data, test, labels, encoder.encode)
+    own = [labels[i] for i in test.tolist()]
+    found["majority"] = max(own.count(c) for c in set(own)) / len(own)
+    found["ranked"] = {query: search(query) for query in QUERIES}
+    return found
