@@ -1,3 +1,5 @@
+from .caption_files import coco_captions as coco_captions
+from .caption_files import flickr_captions as flickr_captions
 from .captioned_scenes import HELD_OUT as HELD_OUT
 from .captioned_scenes import SCENE_CONTEXT as SCENE_CONTEXT
 from .captioned_scenes import SCENE_WORDS as SCENE_WORDS
