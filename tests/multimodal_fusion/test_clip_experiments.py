@@ -221,11 +221,11 @@ def test_both_heads_find_unseen_names_and_none_finds_shuffled_ones():
         for style in heads.STYLES:
             values = torch.tensor(found[name][style])
             assert values.shape == (2, 2) and (values[:, 1] >= values[:, 0]).all()
-            assert values[:, 1].min() > 0.5  # chance: 1/6
+            assert values[:, 1].min() > 0.4  # chance: 1/6
     data = made_up()
-    shuffled = data._replace(names=data.names[torch.randperm(120)])
+    shuffled = data._replace(names=data.names[torch.cat(split(9))])
     wrong = heads.compare_heads(shuffled, split, (0,), (1, 5), **options)
-    assert max(wrong[n][s][0][1] for n in ("ridge", "InfoNCE") for s in heads.STYLES) < 0.45
+    assert max(wrong[n][s][0][1] for n in ("ridge", "InfoNCE") for s in heads.STYLES) < 0.35
 
 
 def test_categories_are_named_by_prompts():
