@@ -438,7 +438,7 @@ if classes:
             f"{classes['majority']:.1%} |"
             for s, v in classes["classes"].items()
         )
-        + "\n\nAccuracy in nine categories, on the 400 unseen concepts of one split. The best prompt is known "
+        + "\n\nAccuracy in ten categories, on the 400 unseen concepts of one split. The best prompt is known "
         "afterwards only; an ensemble needs no such knowledge."
     )
     claim(

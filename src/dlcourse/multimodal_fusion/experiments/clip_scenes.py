@@ -153,22 +153,29 @@ def loss_of(model: CLIP, contestant: Contestant, bank: Bank, index: Tensor) -> T
         logits = word_logits(model, images).float()
         return F.binary_cross_entropy_with_logits(logits, presence(tokens)) * VOCABULARY
     if contestant.kind == "swaps":
-        both = torch.cat([tokens, bank.swapped[index]])
-        x, y = model.encode_image(images).float(), model.encode_text(both).float()
-        logits = model.scale() * (x @ y.T)  # (B, 2B): the second half are swapped captions
-        target = torch.arange(len(index), device=index.device)
-        pictures = F.cross_entropy(logits[:, : len(index)].T, target)
-        same = ~bank.differs[index]
-        no_caption = torch.cat([torch.zeros_like(same), same])
-        return (F.cross_entropy(logits.masked_fill(no_caption, -1e4), target) + pictures) / 2
+        x = model.encode_image(images)
+        y = model.encode_text(torch.cat([tokens, bank.swapped[index]]))
+        with torch.autocast(x.device.type, enabled=False):
+            return swaps_loss(x.float(), y.float(), model.scale(), bank.differs[index])
     x, y, scale = model(images, tokens)
     group = min(contestant.group or len(index), len(index))
     if contestant.kind == "clip":
         return grouped_clip_loss(x, y, scale, group)
-    x, y = (z.float().view(-1, group, z.shape[1]) for z in (x, y))
-    logits = scale * (x @ y.mT) + model.logit_bias  # (G, group, group)
-    right = logits.diagonal(dim1=1, dim2=2).sum()
-    return (-F.logsigmoid(-logits).sum() - right) / len(index)
+    with torch.autocast(x.device.type, enabled=False):
+        x, y = (z.float().view(-1, group, z.shape[1]) for z in (x, y))
+        logits = scale * (x @ y.mT) + model.logit_bias  # (G, group, group)
+        right = logits.diagonal(dim1=1, dim2=2).sum()
+        return (-F.logsigmoid(-logits).sum() - right) / len(index)
+
+
+def swaps_loss(x: Tensor, y: Tensor, scale: Tensor, differs: Tensor) -> Tensor:
+    """CLIP's loss with B swapped captions behind the B right ones, y (2B, D). Pictures are
+    compared with all but the swaps that say the same as the caption; captions with pictures."""
+    logits = scale * (x @ y.T)  # (B, 2B)
+    target = torch.arange(len(x), device=x.device)
+    pictures = F.cross_entropy(logits[:, : len(x)].T, target)
+    no_caption = torch.cat([torch.zeros_like(differs), ~differs])
+    return (F.cross_entropy(logits.masked_fill(no_caption, -1e4), target) + pictures) / 2
 
 
 def train(

@@ -215,6 +215,7 @@ CATEGORY_NAMES = {  # as a caption would say it
     "Objects": "an object",
     "Symbols": "a sign or a symbol",
     "Flags": "a flag of a country",
+    "Component": "a colour of skin or hair",
 }
 
 
