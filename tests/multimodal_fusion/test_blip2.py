@@ -285,7 +285,7 @@ def test_stage_1_starts_at_the_losses_of_guessing_and_each_loss_falls():
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     generator = torch.Generator().manual_seed(0)
     curve = []
-    for _ in range(60):
+    for _ in range(120):
         losses = stage1_losses(model, image, ids, mask, dec_id=DEC, generator=generator)
         optimizer.zero_grad()
         sum(losses).backward()
@@ -293,7 +293,8 @@ def test_stage_1_starts_at_the_losses_of_guessing_and_each_loss_falls():
         curve.append([loss.item() for loss in losses])
     first, last = curve[0], torch.tensor(curve[-5:]).mean(0).tolist()
     assert abs(first[1] - math.log(2)) < 0.1 and abs(first[2] - math.log(VOCAB)) < 0.2
-    assert all(b < 0.75 * a for a, b in zip(first, last, strict=True))
+    assert last[0] < 0.75 * first[0] and last[2] < 0.75 * first[2]
+    assert last[1] < -(math.log(1 / 3) + 2 * math.log(2 / 3)) / 3  # the best guess without looking
 
 
 def test_a_batch_of_one_text_has_no_negative():
