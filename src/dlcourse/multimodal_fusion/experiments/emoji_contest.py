@@ -82,11 +82,11 @@ def contest(
     rows = {}
     for name, make in contestants.items():
         rate, tuned = _best_rate(data, make, rates, tuning_steps, batch, seeds[0])
-        runs = _train(data, make, rate, steps, batch, seeds)
+        runs, learned = _train(data, make, rate, steps, batch, seeds)
         rows[name] = {
             "rate": rate,
             "tuning": tuned,
-            "parameters": sum(p.numel() for p in runs[0].prompter.parameters()),
+            "learned": learned,
             "validation": [run.validation for run in runs],
             "step": [run.step for run in runs],
             "curves": [run.curve for run in runs],
@@ -140,7 +140,7 @@ def sweep_queries(
                 new_qformer(data, count, seed, **(sizes or {})), width
             ).to(data.device)
 
-        runs = _train(data, make, rate, steps, batch, seeds)
+        runs, _ = _train(data, make, rate, steps, batch, seeds)
         rows[str(count)] = {
             "validation": [run.validation for run in runs],
             "scores": [
@@ -151,12 +151,14 @@ def sweep_queries(
     return {"rows": rows, "rate": rate}
 
 
-def _train(data, make, rate, steps, batch, seeds) -> list[Trained]:
+def _train(data, make, rate, steps, batch, seeds) -> tuple[list[Trained], int]:
+    """The runs, and how many numbers of one prompter got a gradient."""
     prompters = []
     for seed in seeds:
         torch.manual_seed(seed)
         prompters.append(make(seed))
-    return stage2(data, prompters, [rate] * len(seeds), steps=steps, batch=batch, seeds=seeds)
+    runs = stage2(data, prompters, [rate] * len(seeds), steps=steps, batch=batch, seeds=seeds)
+    return runs, sum(p.numel() for p in prompters[0].parameters() if p.grad is not None)
 
 
 def _best_rate(data, make, rates, steps, batch, seed) -> tuple[float, list[float]]:
