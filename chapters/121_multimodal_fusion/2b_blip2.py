@@ -405,6 +405,14 @@ claim(
 # %%
 show_source(with_soft_prompt)
 
+# %% tags=["nbval-check-output"]
+prompt, words_in = torch.ones(1, 3, 2), torch.zeros(1, 4, 2)  # 3 queries, 4 places for words
+tokens, real = torch.tensor([[7, 8, 9, 0]]), torch.tensor([[1, 1, 1, 0]])
+x, mask, labels = with_soft_prompt(prompt, words_in, real, tokens)
+print("input: ", x[0, :, 0].int().tolist(), " 1 = query, 0 = word")
+print("mask:  ", mask[0].tolist())
+print("labels:", labels[0].tolist())
+
 # %%
 show_source(BLIP2.forward)
 
