@@ -12,12 +12,17 @@
 # between two views of one picture.
 
 # %% tags=["definitions", "hide-input", "skip"]
-import math
 import statistics
+
+import torch
+
+from dlcourse.notebook import keep
+
+# %% tags=["hide-input", "skip"]
+import math
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -37,19 +42,12 @@ from dlcourse.multimodal_fusion.experiments.clip_scenes import (
     CONTESTANTS,
     Bank,
     Sizes,
-    compare,
     from_bytes,
     to_bytes,
     train,
 )
-from dlcourse.multimodal_fusion.experiments.clip_speed import (
-    Shape,
-    measure_loss,
-    measure_ranks,
-    measure_training,
-)
-from dlcourse.multimodal_fusion.experiments.emoji_head import QUERIES, record_emoji, search
-from dlcourse.notebook import claim, explore, keep, recorded, say, show_source
+from dlcourse.multimodal_fusion.experiments.emoji_head import QUERIES, search
+from dlcourse.notebook import claim, explore, recorded, say, show_source
 from dlcourse.notebook.records import RecordError
 
 plt.style.use("dlcourse.notebook.course")
@@ -380,6 +378,8 @@ show_source(zero_shot_classifier)
 # and sees the test once. Each of the seeds is a split of its own.
 
 # %% tags=["long", "hide-input"] name="emoji"
+from dlcourse.multimodal_fusion.experiments.emoji_head import record_emoji
+
 found = record_emoji(seeds=(0, 1, 2, 3))
 keep(**found)
 
@@ -495,6 +495,8 @@ show_source(siglip_loss)
 # regression from pixels to words.
 
 # %% tags=["gpu", "hide-input"] name="scenes"
+from dlcourse.multimodal_fusion.experiments.clip_scenes import Sizes, compare
+
 scenes = compare(Sizes(), torch.device("cuda"), progress=print)
 keep(results=scenes, steps=Sizes().steps, batch=Sizes().batch, test=Sizes().test)
 
@@ -659,6 +661,7 @@ show_source(clip_loss_gathered)
 # %% tags=["gpu", "hide-input"] name="two-gpus"
 from dlcourse.large_scale_training import distributed, launch
 from dlcourse.large_scale_training.experiments.scaling import need_gpus
+from dlcourse.multimodal_fusion.experiments.clip_speed import Shape, measure_ranks
 
 need_gpus(2)
 
@@ -715,6 +718,8 @@ else:
 # $$ (eq-clip-gradient)
 
 # %% tags=["gpu", "hide-input"] name="speed"
+from dlcourse.multimodal_fusion.experiments.clip_speed import Shape, measure_loss, measure_training
+
 torch.set_float32_matmul_precision("high")
 device = torch.device("cuda")
 BATCHES = [4096, 8192, 16384, 32768, 65536]
@@ -724,7 +729,7 @@ for name, rows in memory.items():
 speed = measure_training(Shape(), 2048, device)
 for name, times in speed["seconds"].items():
     print(f"{name}: {2048 / statistics.median(times):.0f} pairs a second, {speed['first loss'][name]:.4f}")
-keep(batches=BATCHES, memory=memory, **speed)
+keep(batches=BATCHES, memory=memory, context=Shape().context, **speed)
 
 # %% mystnb={"figure": {"caption": "Peak memory of the loss, forward and backward, above that of the features. A missing point did not fit into the GPU.", "name": "fig-clip-memory"}, "image": {"alt": "Two logarithmic axes: memory against the number of pairs. The plain losses grow with its square, the chunked one nearly in proportion."}} tags=["hide-input", "plot"]
 at_scale = values_of("121.2a.speed", "memory", "seconds", "batches")
@@ -779,7 +784,7 @@ if at_scale:
         batch=at_scale["batch"],
         gap=max(losses) - min(losses),
         longest=at_scale["longest"],
-        context=Shape().context,
+        context=at_scale["context"],
     )
 else:
     say("Memory and speed are not recorded yet.")

@@ -104,7 +104,7 @@ def _convert(path: Path) -> None:
     def use(folder: str) -> None:
         weights = {}
         for tensor in GGUFReader(Path(folder, Path(_GGUF).name)).tensors:
-            value = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type)).float()
+            value = torch.tensor(dequantize(tensor.data, tensor.tensor_type))
             name = _name(tensor.name)
             if name.endswith(("q_proj.weight", "k_proj.weight")):
                 value = _in_halves(value, heads=len(value) // 64)

@@ -1,9 +1,0 @@
-from .lite0 import efficientnet_lite0 as efficientnet_lite0
-from .lite0 import image_features as image_features
-from .lite0 import image_maps as image_maps
-from .lite0 import lite0_input as lite0_input
-from .lite0 import lite0_maps as lite0_maps
-from .lite0 import lite0_pool as lite0_pool
-from .minilm import MiniLM as MiniLM
-from .minilm import name_features as name_features
-from .smollm2_gguf import smollm2 as smollm2
