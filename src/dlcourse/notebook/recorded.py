@@ -152,7 +152,7 @@ def show_recorded(key: str) -> CellRecord | None:
 
 
 def _nobody_is_there(shell: Any) -> bool:
-    """Whether nbconvert, papermill or the like runs the notebook: nobody there to answer a question.
+    """Whether nbconvert, papermill or the like runs the notebook: nobody to answer a question.
 
     Between two of their cells may lie any time, when the machine is busy.
     """

@@ -166,7 +166,8 @@ RAW_TEX = """() => {
   return article.textContent.match(/\\$[^$\\n]*\\\\[a-zA-Z]+[^$\\n]*\\$|\\\\\\(|\\\\\\[/g) || [];
 }"""
 
-FORMULAS = """[...document.querySelectorAll('article .math')]
+# Labels in drawings have the class too, and are text.
+FORMULAS = """[...document.querySelectorAll('article .math:not(svg *)')]
   .map(node => node.querySelectorAll('mjx-container').length)"""
 
 
@@ -212,8 +213,8 @@ SMALL = """() => {
   return bad.slice(0, 5);
 }"""
 
-# On a wide screen: a displayed formula that is not seen whole, a label of a drawing that touches the
-# sides of its box.
+# On a wide screen: a displayed formula or a table that is not seen whole, a label of a drawing that
+# touches the sides of its box.
 FULL = """() => {
   const bad = [];
   for (const formula of document.querySelectorAll("mjx-container[display='true']")) {
@@ -221,6 +222,9 @@ FULL = """() => {
       const text = formula.querySelector('mjx-assistive-mml')?.textContent ?? '';
       bad.push(`${formula.scrollWidth} > ${formula.clientWidth} px: ${text.trim().slice(0, 60)}`);
     }
+  }
+  for (const table of document.querySelectorAll('.pst-scrollable-table-container')) {
+    if (table.scrollWidth > table.clientWidth + 2) bad.push(`cut table: ${table.innerText}`);
   }
   for (const drawing of document.querySelectorAll('figure.diagram svg')) {
     const boxes = [...drawing.querySelectorAll('rect')].map(node => node.getBoundingClientRect());
