@@ -116,8 +116,8 @@ $$
 $$
 
 where $\eta_s$ is the rate that the run has at step $s$. It may be asked for in the middle of the
-warm-up: the rate must not jump then (and where $\eta_s < \eta_{\min}$ it rises to the floor). $W$ may be 0, $D$ is at least 1. Compute all rates, from step
-0 to step $s + D$.
+warm-up: the rate must not jump then (and where $\eta_s < \eta_{\min}$ it rises to the floor).
+$W$ may be 0, $D$ is at least 1. Compute all rates, from step 0 to step $s + D$.
 """,
     imports="import numpy as np",
     reference=rates_with_decay,
