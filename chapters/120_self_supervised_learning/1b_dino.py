@@ -361,6 +361,13 @@ claim(
 
 # %%
 show_source(DINOLoss.forward)
+
+# %% [markdown] tags=["skip"]
+# The loss is the mean over the pairs of views where {eq}`eq-dino` has their sum, so that its size
+# does not depend on the number of views. What it calls `probabilities` is $P_t$, with the centre of
+# the batches before this one, or with Sinkhorn–Knopp in its place (see below):
+
+# %%
 show_source(DINOLoss.probabilities)
 
 # %% [markdown] tags=["skip"]
@@ -592,7 +599,9 @@ claim(
 )
 
 # %% [markdown] tags=["skip"]
-# All parts together are `DINO`, called with the views of a batch:
+# All parts together are `DINO`, called with the views of a batch. Its call has four steps: the
+# teacher on the whole global views, without a gradient; the student on global views with patches
+# hidden, and on the local views; the loss of the class tokens; then iBOT and KoLeo.
 
 # %% tags=["skip"]
 show_source(DINO.forward)
