@@ -3,13 +3,12 @@
 # # 120.2 Masked autoencoders
 #
 # Hide three quarters of a picture, and train a network to paint what is missing. Nobody has to
-# label anything, and the encoder sees the visible quarter only, which makes it cheap. At the end of
-# this section you can write the masked autoencoder (MAE), prove your fast version equal to a slow
-# one, foresee what a mask ratio costs, and say what its features are good for, and what not.
+# label anything, and the encoder is cheap, as it sees the visible quarter only. At the end of this
+# section you can write the masked autoencoder (MAE), prove your fast version equal to a slow one,
+# foresee what a mask ratio costs, and say what its features are good for, and what not.
 #
 # You need: the Vision Transformer as a sequence of patches and positions
-# {cite:p}`dosovitskiy2021vit`, and no GPU. Section 120.1c treats SimMIM, another way to learn from
-# masked pictures; either can be read first.
+# {cite:p}`dosovitskiy2021vit`, and no GPU. Section 120.1c, on SimMIM, can be read before or after.
 
 # %% tags=["definitions", "hide-input", "skip"]
 import statistics
@@ -187,9 +186,8 @@ claim(
 # \{z_i\}_{i \in V} = f\bigl(\{E x_i + e_i\}_{i \in V}\bigr) .
 # $$ (eq-mae-encode)
 #
-# The decoder $g$ gets a sequence of full length again. A hidden patch is represented by the **mask
-# token** $m$, a single learned vector for all of them, and told apart by the decoder's positions
-# $d_i$:
+# The decoder $g$ gets a sequence of full length again. All hidden patches are represented by the
+# **mask token** $m$, one learned vector, and told apart by the decoder's positions $d_i$:
 #
 # $$
 # \hat x = g(y_1, \dots, y_N) , \qquad
@@ -353,9 +351,8 @@ claim(
 )
 
 # %% [markdown] tags=["skip"]
-# A reference by the same author may share the author's errors. So the test suite also copies our
-# weights into `ViTMAEForPreTraining` of `transformers`: loss, prediction, mask and gradients are
-# equal (to $10^{-12}$ in float64).
+# The test suite also copies our weights into `ViTMAEForPreTraining` of `transformers`: loss,
+# prediction, mask and gradients are equal (to $10^{-12}$ in float64).
 
 # %% [markdown] tags=["slide"]
 # ## What a mask ratio costs
@@ -439,8 +436,8 @@ claim(
 # %% [markdown] tags=["slide"]
 # ## Watch it paint
 #
-# Two small models, an encoder of two blocks of width 32 and a decoder of one block, trained on
-# 2,000 pictures for 800 steps: one paints normalised patches, one pixels.
+# Two small models, trained on 2,000 pictures for 800 steps: one paints normalised patches, one
+# pixels.
 
 # %%
 STEPS = 800
@@ -536,9 +533,9 @@ claim(
 )
 
 # %% [markdown] tags=["skip"]
-# So these few hundred steps have found less than the correlations of pixels hold. And where several
-# continuations are possible, the squared error is least for their mean, a blur. But the paintings
-# are not the goal; the features are.
+# These few hundred steps have found less than the correlations of pixels hold. And where several
+# continuations are possible, the squared error is least for their mean, a blur. But the features,
+# not the paintings, are the goal.
 
 # %% [markdown] tags=["slide"]
 # ## What the features are good for
@@ -549,11 +546,10 @@ claim(
 # test split of 2,000 is looked at once. Three seeds.
 #
 # **Frozen.** The mean of the encoder's patch tokens, read by k-NN and by logistic regression.
-# **Trained.** Encoder and a linear layer are trained on the labels together, from MAE's weights or
-# from random ones ("supervised"): 900 steps of 32 pictures, three rates to choose from, crops,
-# flips and colour jitter for both. **SimCLR** is that of section 120.1a, on the same pictures and
-# labels. Its encoder is another one, a small convolutional network, so that network stands in the
-# table too, untrained and supervised.
+# **Trained.** Encoder and a linear layer, from MAE's weights or from random ones ("supervised"):
+# 900 steps of 32 pictures, three rates to choose from, crops, flips and colour jitter for both.
+# **SimCLR** is that of section 120.1a, on the same pictures and labels. Its encoder is a small
+# convolutional network, which stands in the table untrained and supervised, too.
 
 # %% tags=["long", "hide-input"] name="features"
 table = frozen()
@@ -780,10 +776,9 @@ if all(larger.values()):
     )
 
 # %% [markdown] tags=["skip"]
-# Is pre-training then of no use? Here a network learns the texture from labels in 900 steps. MAE's
-# strength is reported where labels are few for a large network: the paper's ViT-L, after 1,600
-# epochs, is over three points ahead of training from scratch {cite:p}`he2022mae`. A thousand steps
-# of a narrow encoder are no test of that; for larger trainings see {ref}`120 <sec-120>`.
+# MAE's strength is reported where labels are few for a large network: the paper's ViT-L, after
+# 1,600 epochs, is over three points ahead of training from scratch {cite:p}`he2022mae`. A thousand
+# steps of a narrow encoder are no test of that; for larger trainings see {ref}`120 <sec-120>`.
 
 # %% [markdown] tags=["slide"]
 # ## Details that decide
@@ -799,10 +794,9 @@ if all(larger.values()):
 # 5. **Initial weights suit the width**: Glorot's uniform {cite:p}`glorot2010understanding`. A
 #    standard deviation of 0.02, common in ViT code, is made for widths near 1,000.
 # 6. **Position embeddings are fixed**, sines and cosines of row and column
-#    {cite:p}`vaswani2017attention`. A ViTMAE made from scratch by `transformers` 5.23 has positions
-#    and tokens of zero. (Weights that are loaded bring theirs along.)
-# 7. **A deep decoder** is better for a linear probe, and no matter for fine-tuning, the authors
-#    find.
+#    {cite:p}`vaswani2017attention`. A ViTMAE made from scratch, not loaded, by `transformers` 5.23
+#    has positions and tokens of zero.
+# 7. **A deep decoder** helps a linear probe and is no matter for fine-tuning, the authors find.
 # 8. **No strong augmentation.** Random crops and flips do; the random mask makes each view new.
 
 # %% tags=["skip", "hide-input", "check"]
@@ -817,9 +811,9 @@ fixed = glorot * 0.02 / glorot.std()
 position = model.encoder.position_table.std()
 narrow, suited = ((patches @ w.T).std() / position for w in (fixed, glorot))
 claim(
-    "At ratio 0.9 our masking keeps {ten} of 10 patches and {hundred} of 100. In"
-    " our narrow encoder the content of a patch has {narrow:.0%} of the size of its"
-    " position embedding by weights of 0.02, and {suited:.0%} by Glorot's.",
+    "At ratio 0.9 ours keeps {ten} of 10 patches and {hundred} of 100. In our narrow"
+    " encoder a patch's content has {narrow:.0%} of the size of its position by"
+    " weights of 0.02, {suited:.0%} by Glorot's.",
     kept_patches == {10: 1, 100: 10}
     and int(100 * (1 - 0.9)) == 9
     and suited > 5 * narrow,
@@ -832,10 +826,9 @@ claim(
 # %% [markdown] tags=["slide"]
 # ## At scale
 #
-# The paper's model: a ViT-B on 224 × 224 pixels, decoder of 8 blocks of width 512, here on painted
-# pictures. Ours and the one of `transformers` take turns. A step is forward, backward and a fused
-# AdamW. MFU is the count of our operations, times three for a step, over what a large bfloat16
-# matrix product reaches on the same GPU.
+# The paper's model: a ViT-B on 224 × 224 pixels, decoder of 8 blocks of width 512. Ours and the one
+# of `transformers` take turns. A step is forward, backward and a fused AdamW; MFU is the count of
+# our operations over what a large bfloat16 matrix product reaches on the same GPU.
 
 # %% tags=["gpu", "hide-input"] name="throughput"
 torch.set_float32_matmul_precision("high")
@@ -1014,15 +1007,14 @@ if sweep is not None:
 # So which ratio is best is a question to the data. The higher one is cheaper, so that one can train
 # for longer.
 #
-# On many machines nothing is special: each image hides as many patches, so the loss is a mean over
-# images, and data parallelism (section 119.1a) applies as it is. But each rank needs a generator of
-# its own, or all draw the same masks.
+# On many machines data parallelism (section 119.1a) applies as it is, since each image hides as
+# many patches. But each rank needs a generator of its own, or all draw the same masks.
 
 # %% [markdown] tags=["skip"]
 # ## Limits
 #
-# - Small painted pictures, a small encoder and a short pre-training, whose rate and length were set
-#   once, by hand. The paper trains for 1,600 epochs on 1.3 million photographs.
+# - Small pictures, a small encoder and a short pre-training, its rate and length set by hand. The
+#   paper trains for 1,600 epochs on 1.3 million photographs.
 # - The authors' best numbers come from **fine-tuning**; by linear probes MAE does worse than
 #   contrastive methods, as they say themselves {cite:p}`he2022mae`.
 # - The squared error paints a mean. For pictures that look real, take a generative model.
@@ -1077,13 +1069,11 @@ print("kept by our masking: ", [int(64 - m.sum()) for m in mask])
 # ## Summary
 #
 # - Hide most of a picture, or the hidden part can be had by copying.
-# - The encoder sees visible patches only; a small decoder paints the rest from mask tokens and
-#   positions.
-# - Positions come before masking; sorting noise draws a subset for each image, sorting the order
-#   undoes it.
+# - The encoder sees visible patches only; a small decoder paints the rest.
+# - Positions come before masking; sorting noise draws a subset, sorting the order undoes it.
 # - Time and memory fall with the mask ratio, down to what the decoder costs.
-# - Compare paintings with a linear guess, and features with the best baseline: raw pixels, the same
-#   encoder untrained, and training on the labels with views and rates chosen as carefully.
+# - Compare paintings with a linear guess, and features with raw pixels, the encoder untrained, and
+#   training on the labels.
 #
 # References: each citation above leads to its source; the
 # {doc}`bibliography </book/bibliography>` lists them all.
