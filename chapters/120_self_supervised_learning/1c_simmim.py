@@ -1092,15 +1092,15 @@ if larger is not None:
         "**A longer training reaches more.** In the chapter's benchmark, SimMIM of"
         " pixels on 200,000 pictures, a probe with all labels tells {a:.0f} % of the"
         " shapes and {c:.0f} % of the textures, where the untrained encoder gives"
-        " {b:.0f} and {d:.0f} %. The small training above, of pixels too, gained nothing in either.",
+        " {b:.0f} and {d:.0f} %. The small training above, of pixels too, gained"
+        " nothing in either.",
         all(after > before + 5 for after, before in gained.values()),
         **dict(zip("abcd", [*gained["shape"], *gained["texture"]], strict=True)),
     )
 
 # %% [markdown] tags=["skip"]
-# The paper's default is blocks of 32 pixels and a ratio of 0.6, on photographs of 192 pixels, where
-# with such blocks the ratio matters little {cite:p}`xie2022simmim`. Which mask is best is a
-# question to the data.
+# The paper's default is blocks of 32 pixels and a ratio of 0.6, on photographs of 192 pixels. Which
+# mask is best is a question to the data.
 #
 # On many machines nothing is new: SimMIM is an ordinary model with an ordinary loss, each rank
 # draws masks of its own from its own generator, and the gradients are averaged as in section
