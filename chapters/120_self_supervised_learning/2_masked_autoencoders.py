@@ -141,10 +141,10 @@ plt.show()
 # %% tags=["hide-input", "check"]
 full, quarter = (transformer_flops(1 + n, 768, 12) for n in (196, 49))
 claim(
-    "To guess the rest you used what you know of patterns and shapes. And guessing"
-    " is cheap: the blocks of a ViT-B need {full:.1f} billion operations for the 196"
-    " patches of an image, and {quarter:.1f} billion for the 49 that are left when"
-    " three quarters are hidden, {ratio:.1f} times less.",
+    "To guess the rest you used what you know of patterns and shapes. And hiding is"
+    " cheap: the blocks of a ViT-B need {full:.1f} billion operations for all 196"
+    " patches of an image, and {quarter:.1f} billion, {ratio:.1f} times less, for a"
+    " quarter of them.",
     4 < full / quarter < 4.5,
     full=full / 1e9,
     quarter=quarter / 1e9,
@@ -277,8 +277,7 @@ show_source(MaskedAutoencoder.forward)
 show_source(MaskedAutoencoder.decode)
 
 # %% [markdown] tags=["skip"]
-# Of a hidden patch the decoder knows its position, and nothing else. Here is a model with the
-# decoder's positions, and the same without:
+# Of a hidden patch the decoder knows the position, and nothing else:
 
 # %% tags=["hide-input", "check"]
 def spread(prediction, mask):
@@ -462,8 +461,8 @@ plt.show()
 
 # %% [markdown] tags=["skip"]
 # Move the ratio; both were trained at 0.75. A decoder of normalised patches does not say how bright
-# a patch is and how strong its contrast. Both are taken from the original here, so that row is
-# flattered. The last row, from the model trained on pixels, is not.
+# a patch is and how strong its contrast. Here both are taken from the original, which flatters that
+# row, and not the last one, of pixels.
 
 # %% tags=["hide-input"]
 def draw_paintings(ratio, pictures):
@@ -702,11 +701,11 @@ few = min(
     mean(*row, "texture", "1") for row in ROWS if row[1] == PROBE
 )
 claim(
-    "**Frozen.** MAE's training is worth {a}, {b} and {c} points of the texture over"
-    " the encoder as it started (probe; 20, 200 and 2,000 labels; mean of the seeds'"
-    " differences and its 95 % interval). SimCLR's features are ahead of MAE's for"
-    " every seed ({d}, {e} and {f} points); the two untrained encoders are"
-    " {g:.0f}, {h:.0f} and {i:.0f} apart.",
+    "**Frozen.** By a probe MAE's training is worth {a}, {b} and {c} points of the"
+    " texture with 20, 200 and 2,000 labels (mean of the seeds' differences and its"
+    " 95 % interval). SimCLR's features are ahead of MAE's for every seed ({d}, {e}"
+    " and {f} points); the two untrained encoders are {g:.0f}, {h:.0f} and {i:.0f}"
+    " apart.",
     all(v > 0 for by in (over_random, behind) for r in by.values() for v in r)
     and all(mean > half for mean, half in map(interval, over_random.values())),
     **{k: pair(v) for k, v in zip("abc", over_random.values(), strict=True)},
@@ -1017,7 +1016,6 @@ if sweep is not None:
 #   paper trains for 1,600 epochs on 1.3 million photographs.
 # - The authors' best numbers come from **fine-tuning**; by linear probes MAE does worse than
 #   contrastive methods, as they say themselves {cite:p}`he2022mae`.
-# - The squared error paints a mean. For pictures that look real, take a generative model.
 # - At work, take `transformers` (ViTMAE) or `timm`. Mind that the licence of the official code,
 #   which `timm`'s MAE weights carry too, forbids commercial use.
 
