@@ -352,7 +352,8 @@ if bench is not None:
         " differences to the second, and half the width of its 95 % interval; a"
         " name is bold where the interval leaves out zero:\n\n"
         + "\n".join(lines)
-        + "\n\nWith three seeds these intervals are wide."
+        + "\n\nWith three seeds these intervals are wide, and about one in twenty"
+        " leaves out zero by chance."
     )
 
 # %% tags=["hide-input", "check"]
