@@ -129,9 +129,11 @@ claim(
 # of its scores {cite:p}`caron2021dino`:
 #
 # $$
+# \begin{gathered}
 # P_s = \operatorname{softmax}\Bigl(\frac{g_{\theta_s}(x)}{\tau_s}\Bigr), \qquad
-# P_t = \operatorname{softmax}\Bigl(\frac{g_{\theta_t}(x') - c}{\tau_t}\Bigr), \qquad
+# P_t = \operatorname{softmax}\Bigl(\frac{g_{\theta_t}(x') - c}{\tau_t}\Bigr), \\
 # c \leftarrow m_c\, c + (1-m_c)\,\operatorname{mean}\, g_{\theta_t} .
+# \end{gathered}
 # $$ (eq-dino-p)
 #
 # The student learns by gradient descent to match the teacher on *another* view $x'$ of the image,
