@@ -1,11 +1,4 @@
 from .cifar import cifar10 as cifar10
-from .event_clips import PICTURES as PICTURES
-from .event_clips import SOUNDS as SOUNDS
-from .event_clips import EventClips as EventClips
-from .event_clips import EventFactors as EventFactors
-from .event_clips import event_clips as event_clips
-from .event_clips import event_factors as event_factors
-from .event_clips import pair_targets as pair_targets
 from .image_folders import image_folder as image_folder
 from .mnist_5k import mnist as mnist
 from .optical_digits import digits as digits
@@ -18,5 +11,12 @@ from .painted_shapes import ShapeFactors as ShapeFactors
 from .painted_shapes import render_shapes as render_shapes
 from .painted_shapes import shape_factors as shape_factors
 from .painted_shapes import shapes as shapes
+from .sounding_pictures import PICTURES as PICTURES
+from .sounding_pictures import SOUNDS as SOUNDS
+from .sounding_pictures import EventClips as EventClips
+from .sounding_pictures import EventFactors as EventFactors
+from .sounding_pictures import event_clips as event_clips
+from .sounding_pictures import event_factors as event_factors
+from .sounding_pictures import pair_targets as pair_targets
 from .splits import Split as Split
 from .splits import Splits as Splits
