@@ -42,5 +42,12 @@ from .sound_files import SOUND_RATE as SOUND_RATE
 from .sound_files import SoundBank as SoundBank
 from .sound_files import save_decoded as save_decoded
 from .sound_files import sound_bank as sound_bank
+from .sounding_pictures import EventClips as EventClips
+from .sounding_pictures import EventFactors as EventFactors
+from .sounding_pictures import PICTURES as PICTURES
+from .sounding_pictures import SOUNDS as SOUNDS
+from .sounding_pictures import event_clips as event_clips
+from .sounding_pictures import event_factors as event_factors
+from .sounding_pictures import pair_targets as pair_targets
 from .splits import Split as Split
 from .splits import Splits as Splits

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dlcourse.datasets.event_clips import MAX_EVENTS, PICTURES, SOUNDS, EventFactors
+from dlcourse.datasets.sounding_pictures import MAX_EVENTS, PICTURES, SOUNDS, EventFactors
 
 
 def counts(factors: EventFactors) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dlcourse.datasets.event_clips import EventFactors, event_clips, event_factors
+from dlcourse.datasets.sounding_pictures import EventFactors, event_clips, event_factors
 from dlcourse.multimodal_fusion.audioset.log_mel import LogMelSpectrogram
 
 SAMPLE_RATE, HOP, N_MELS = 8000, 125, 32

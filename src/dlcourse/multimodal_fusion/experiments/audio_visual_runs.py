@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlcourse.datasets.event_clips import event_factors
+from dlcourse.datasets.sounding_pictures import event_factors
 from dlcourse.multimodal_fusion.audio_visual import binding
 from dlcourse.multimodal_fusion.audio_visual.model import AudioVisualModel
 from dlcourse.multimodal_fusion.experiments.audio_visual_data import Clips, make_clips
