@@ -6,8 +6,11 @@ Chapter: ``121_multimodal_fusion/2a_clip`` (its recorded cells ``speed`` and ``t
 from __future__ import annotations
 
 import gc
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,8 +23,9 @@ from dlcourse.multimodal_fusion.clip.gathered import clip_loss_gathered
 from dlcourse.multimodal_fusion.clip.loss import clip_loss
 from dlcourse.multimodal_fusion.clip.model import CLIP
 from dlcourse.multimodal_fusion.clip.towers import TextTower, VisionTower
+from dlcourse.multimodal_fusion.peers import copy_open_clip, open_clip_loss, open_clip_model
 
-__all__ = ["Shape", "copy_weights", "measure_loss", "measure_ranks", "measure_training"]
+__all__ = ["Shape", "measure_loss", "measure_ranks", "measure_training", "measure_two_gpus"]
 
 
 @dataclass(frozen=True)
@@ -52,20 +56,6 @@ class Shape:
         )
         return CLIP(vision, text, self.embed)
 
-    def open_clip(self) -> nn.Module:
-        from open_clip.model import CLIP as Theirs
-        from open_clip.model import CLIPTextCfg, CLIPVisionCfg
-
-        vision = CLIPVisionCfg(
-            layers=self.depth, width=self.width, head_width=self.width // self.heads,
-            patch_size=self.patch, image_size=self.image,
-        )  # fmt: skip
-        text = CLIPTextCfg(
-            context_length=self.context, vocab_size=self.vocabulary, width=self.text_width,
-            heads=self.text_heads, layers=self.text_depth,
-        )  # fmt: skip
-        return Theirs(self.embed, vision, text)
-
     def batch(self, n: int, device: torch.device, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Random pictures, and random captions of 8 to 32 tokens (as COCO's are), padded."""
         g = torch.Generator(device).manual_seed(seed)
@@ -79,46 +69,6 @@ class Shape:
         place = torch.arange(self.context, device=device)
         tokens[place == length[:, None] - 1] = self.vocabulary - 1
         return images, tokens.masked_fill(place >= length[:, None], 0)
-
-
-@torch.no_grad()
-def copy_weights(theirs: nn.Module, ours: CLIP) -> CLIP:
-    """open_clip's weights into our CLIP of the same shape; returns ours."""
-    vision, text = ours.vision_model, ours.text_model
-    v = theirs.visual
-    pairs = [
-        (vision.class_token, v.class_embedding),
-        (vision.positions, v.positional_embedding),
-        (vision.patch.weight, v.conv1.weight),
-        (text.embedding.weight, theirs.token_embedding.weight),
-        (text.positions, theirs.positional_embedding),
-        (ours.image_projection.weight, v.proj.T),
-        (ours.text_projection.weight, theirs.text_projection.T),
-        (ours.logit_scale, theirs.logit_scale),
-    ]
-    modules = [
-        (vision.norm_before, v.ln_pre),
-        (vision.norm_after, v.ln_post),
-        (text.norm_after, theirs.ln_final),
-    ]
-    for tower, transformer in ((vision, v.transformer), (text, theirs.transformer)):
-        for block, other in zip(tower.blocks, transformer.resblocks, strict=True):
-            pairs += [
-                (block.qkv.weight, other.attn.in_proj_weight),
-                (block.qkv.bias, other.attn.in_proj_bias),
-            ]
-            modules += [
-                (block.out, other.attn.out_proj),
-                (block.norm1, other.ln_1),
-                (block.norm2, other.ln_2),
-                (block.wide, other.mlp.c_fc),
-                (block.narrow, other.mlp.c_proj),
-            ]
-    for a, b in pairs:
-        a.copy_(b)
-    for a, b in modules:
-        a.load_state_dict(b.state_dict())
-    return ours
 
 
 def _compile_blocks(*blocks: nn.Module) -> None:
@@ -154,24 +104,22 @@ def measure_training(
     the loss in chunks, on all tokens of the context and on batches cut after their longest
     caption. "first loss": of each form before any step; they must agree.
     """
-    from open_clip.loss import ClipLoss
-
     torch.manual_seed(0)
-    base = shape.open_clip().to(device)
+    base = open_clip_model(shape).to(device)
     data = shape.batch(batch, device)
     longest = int((data[1] > 0).sum(1).max())
     state = base.state_dict()
-    criterion = ClipLoss()
+    criterion = open_clip_loss()
 
     def theirs(compiled: bool) -> Callable[[], Tensor]:
-        model = shape.open_clip().to(device)
+        model = open_clip_model(shape).to(device)
         model.load_state_dict(state)
         if compiled:
             _compile_blocks(*model.visual.transformer.resblocks, *model.transformer.resblocks)
         return _trainer(lambda images, texts: criterion(*model(images, texts)[:3]), model, data)
 
     def ours(length: int, compiled: bool = True) -> Callable[[], Tensor]:
-        model = copy_weights(base, shape.ours().to(device))
+        model = copy_open_clip(base, shape.ours().to(device))
         if compiled:
             _compile_blocks(*model.vision_model.blocks, *model.text_model.blocks)
         return _trainer(
@@ -201,10 +149,8 @@ def measure_loss(
     Bytes are the peak above the features and their gradients (None on a CPU); both are None where
     the device's memory did not suffice.
     """
-    from open_clip.loss import ClipLoss
-
     forms = {
-        "open_clip": ClipLoss(),
+        "open_clip": open_clip_loss(),
         "plain": clip_loss,
         "chunks": lambda x, y, s: clip_loss_chunked(x, y, s, chunk),
     }
@@ -298,3 +244,30 @@ def measure_ranks(
     }
     found["seconds"] = interleaved(forms, device, repeats=repeats, warmup=3)
     return found
+
+
+def measure_two_gpus(shape: Shape, batch: int) -> dict[str, Any]:
+    """``measure_ranks`` in two processes, each with a GPU of its own; what the first found.
+
+    Raises RuntimeError where this machine has fewer GPUs.
+    """
+    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if here < 2:
+        raise RuntimeError(f"this cell needs a machine with 2 GPUs; here are {here}")
+    with tempfile.TemporaryDirectory() as folder:
+        torch.multiprocessing.spawn(_on_a_gpu, (folder, shape, batch), nprocs=2)
+        return torch.load(Path(folder, "found"), weights_only=True)
+
+
+def _on_a_gpu(rank: int, folder: str, shape: Shape, batch: int) -> None:
+    device = torch.device("cuda", rank)
+    torch.cuda.set_device(device)
+    store = Path(folder, "store").as_uri()
+    limit = timedelta(seconds=100)  # for a message: a rank that waits longer has lost the other
+    dist.init_process_group("nccl", init_method=store, rank=rank, world_size=2, timeout=limit)
+    try:
+        found = measure_ranks(shape, batch, device)
+    finally:
+        dist.destroy_process_group()
+    if rank == 0:
+        torch.save(found, Path(folder, "found"))
