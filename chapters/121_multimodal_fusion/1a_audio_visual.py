@@ -633,7 +633,7 @@ else:
 if FUSION:
     levels = list(AUDIO_NOISE)
     fig, ax = plt.subplots(figsize=(7, 3.4))
-    ax.axvspan(-0.03, 0.3, color="0.93")
+    ax.axvspan(0.015, 0.3, color="0.93")
     for rows, style in ((FUSION["noise"], "o-"), (FUSION["noise, dropout"], "s--")):
         for name in LABEL if style == "o-" else ROBUST:
             runs = [rows[str(level)][name]["mAP"] for level in levels]
@@ -648,9 +648,10 @@ if FUSION:
                 label=LABEL[name] if style == "o-" else None,
             )
     ax.set(xlabel="standard deviation of the noise in the sound", ylabel="mAP", ylim=(0, 1))
-    ax.set_xscale("symlog", linthresh=0.15)
+    ax.set_xscale("log")
     ax.set_xticks(levels, [f"{v:g}" for v in levels])
-    ax.set_xlim(-0.03, 2.8)
+    ax.minorticks_off()
+    ax.set_xlim(0.015, 3.2)
     ax.legend(fontsize=8, ncols=2)
     plt.show()
 

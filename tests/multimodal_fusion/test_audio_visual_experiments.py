@@ -74,7 +74,7 @@ def test_attention_that_looks_at_its_own_time_has_all_of_its_weight_there():
 
 
 def test_the_contest_at_a_tiny_size_has_all_that_the_page_reads(monkeypatch):
-    monkeypatch.setattr(runs, "AUDIO_NOISE", (0.0, 0.4))
+    monkeypatch.setattr(runs, "AUDIO_NOISE", (0.05, 0.4))
     monkeypatch.setattr(runs, "LAGS", (0.1,))
     result = runs.contest(
         "cpu", seeds=(0, 1), rates=(1e-3, 3e-3), steps=2, tuning_steps=1, limit=None, batch_size=8,
@@ -88,7 +88,7 @@ def test_the_contest_at_a_tiny_size_has_all_that_the_page_reads(monkeypatch):
     assert set(result["missing, dropout"]["cross"]) == {"both", "audio", "video"}
     assert len(result["noise"]) == len(runs.AUDIO_NOISE) and len(result["lag"]) == len(runs.LAGS)
     assert len(result["shown"]["maps"][0][0]) == 32 and len(result["shown"]["maps"][0][1]) == 16
-    assert len(result["shown"]["predictions"]["0.0"]["sound"]) == 16
+    assert len(result["shown"]["predictions"]["0.05"]["sound"]) == 16
 
 
 def test_a_limit_of_time_shortens_all_trainings_alike_and_the_result_says_so(monkeypatch):

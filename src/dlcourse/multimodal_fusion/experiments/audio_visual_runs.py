@@ -29,7 +29,7 @@ from dlcourse.multimodal_fusion.experiments.audio_visual_training import (
 )
 
 RATES = (1e-3, 2e-3, 4e-3)
-AUDIO_NOISE = (0.0, 0.15, 0.3, 0.6, 1.2, 2.4)
+AUDIO_NOISE = (0.02, 0.15, 0.3, 0.6, 1.2, 2.4)
 SHOWN_NOISE = 0.05
 LAGS = (0.0, 0.05, 0.1, 0.2, 0.3)  # seconds
 DROPOUT = 0.5
