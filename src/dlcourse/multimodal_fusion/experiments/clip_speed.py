@@ -19,9 +19,10 @@ from dlcourse.multimodal_fusion.clip.chunked import clip_loss_chunked
 from dlcourse.multimodal_fusion.clip.gathered import clip_loss_gathered
 from dlcourse.multimodal_fusion.clip.loss import clip_loss
 from dlcourse.multimodal_fusion.clip.model import CLIP
+from dlcourse.multimodal_fusion.clip.peers import copy_weights, open_clip_loss, open_clip_model
 from dlcourse.multimodal_fusion.clip.towers import TextTower, VisionTower
 
-__all__ = ["Shape", "copy_weights", "measure_loss", "measure_ranks", "measure_training"]
+__all__ = ["Shape", "measure_loss", "measure_ranks", "measure_training"]
 
 
 @dataclass(frozen=True)
@@ -53,18 +54,21 @@ class Shape:
         return CLIP(vision, text, self.embed)
 
     def open_clip(self) -> nn.Module:
-        from open_clip.model import CLIP as Theirs
-        from open_clip.model import CLIPTextCfg, CLIPVisionCfg
-
-        vision = CLIPVisionCfg(
-            layers=self.depth, width=self.width, head_width=self.width // self.heads,
-            patch_size=self.patch, image_size=self.image,
-        )  # fmt: skip
-        text = CLIPTextCfg(
-            context_length=self.context, vocab_size=self.vocabulary, width=self.text_width,
-            heads=self.text_heads, layers=self.text_depth,
-        )  # fmt: skip
-        return Theirs(self.embed, vision, text)
+        vision = {
+            "layers": self.depth,
+            "width": self.width,
+            "head_width": self.width // self.heads,
+            "patch_size": self.patch,
+            "image_size": self.image,
+        }
+        text = {
+            "context_length": self.context,
+            "vocab_size": self.vocabulary,
+            "width": self.text_width,
+            "heads": self.text_heads,
+            "layers": self.text_depth,
+        }
+        return open_clip_model(self.embed, vision, text)
 
     def batch(self, n: int, device: torch.device, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Random pictures, and random captions of 8 to 32 tokens (as COCO's are), padded."""
@@ -79,46 +83,6 @@ class Shape:
         place = torch.arange(self.context, device=device)
         tokens[place == length[:, None] - 1] = self.vocabulary - 1
         return images, tokens.masked_fill(place >= length[:, None], 0)
-
-
-@torch.no_grad()
-def copy_weights(theirs: nn.Module, ours: CLIP) -> CLIP:
-    """open_clip's weights into our CLIP of the same shape; returns ours."""
-    vision, text = ours.vision_model, ours.text_model
-    v = theirs.visual
-    pairs = [
-        (vision.class_token, v.class_embedding),
-        (vision.positions, v.positional_embedding),
-        (vision.patch.weight, v.conv1.weight),
-        (text.embedding.weight, theirs.token_embedding.weight),
-        (text.positions, theirs.positional_embedding),
-        (ours.image_projection.weight, v.proj.T),
-        (ours.text_projection.weight, theirs.text_projection.T),
-        (ours.logit_scale, theirs.logit_scale),
-    ]
-    modules = [
-        (vision.norm_before, v.ln_pre),
-        (vision.norm_after, v.ln_post),
-        (text.norm_after, theirs.ln_final),
-    ]
-    for tower, transformer in ((vision, v.transformer), (text, theirs.transformer)):
-        for block, other in zip(tower.blocks, transformer.resblocks, strict=True):
-            pairs += [
-                (block.qkv.weight, other.attn.in_proj_weight),
-                (block.qkv.bias, other.attn.in_proj_bias),
-            ]
-            modules += [
-                (block.out, other.attn.out_proj),
-                (block.norm1, other.ln_1),
-                (block.norm2, other.ln_2),
-                (block.wide, other.mlp.c_fc),
-                (block.narrow, other.mlp.c_proj),
-            ]
-    for a, b in pairs:
-        a.copy_(b)
-    for a, b in modules:
-        a.load_state_dict(b.state_dict())
-    return ours
 
 
 def _compile_blocks(*blocks: nn.Module) -> None:
@@ -154,14 +118,12 @@ def measure_training(
     the loss in chunks, on all tokens of the context and on batches cut after their longest
     caption. "first loss": of each form before any step; they must agree.
     """
-    from open_clip.loss import ClipLoss
-
     torch.manual_seed(0)
     base = shape.open_clip().to(device)
     data = shape.batch(batch, device)
     longest = int((data[1] > 0).sum(1).max())
     state = base.state_dict()
-    criterion = ClipLoss()
+    criterion = open_clip_loss()
 
     def theirs(compiled: bool) -> Callable[[], Tensor]:
         model = shape.open_clip().to(device)
@@ -201,10 +163,8 @@ def measure_loss(
     Bytes are the peak above the features and their gradients (None on a CPU); both are None where
     the device's memory did not suffice.
     """
-    from open_clip.loss import ClipLoss
-
     forms = {
-        "open_clip": ClipLoss(),
+        "open_clip": open_clip_loss(),
         "plain": clip_loss,
         "chunks": lambda x, y, s: clip_loss_chunked(x, y, s, chunk),
     }
@@ -262,7 +222,8 @@ def measure_ranks(
     model = shape.ours().to(device)
     state = model.state_dict()
     small = min(batch, 64)
-    images, tokens = (torch.cat(z) for z in zip(*(shape.batch(small, device, r) for r in range(ranks))))
+    parts = [shape.batch(small, device, r) for r in range(ranks)]
+    images, tokens = (torch.cat(z) for z in zip(*parts))
     loss = clip_loss(*model(images, tokens))
     loss.backward()
     expected = [p.grad.clone() for p in model.parameters()]
