@@ -50,7 +50,7 @@ class Block(nn.Module):
 
 
 def _initialise(tower: nn.Module, blocks: nn.ModuleList, width: int) -> None:
-    """The released models' initial weights: σ falls with width, and in residual paths with depth."""
+    """The released models' initial weights: σ falls with width, in residual paths with depth."""
     attention, residual = width**-0.5, width**-0.5 * (2 * max(1, len(blocks))) ** -0.5
     for block in blocks:
         for layer, std in (
@@ -82,8 +82,8 @@ class VisionTower(nn.Module):
         width, depth, heads: of the transformer.
         activation: of the MLPs; ``quick_gelu`` for OpenAI's weights.
 
-    Raises ValueError for sizes that do not fit; when called: images of another shape, or (TypeError)
-    of whole numbers.
+    Raises ValueError for sizes that do not fit; when called: images of another shape, or of whole
+    numbers (TypeError).
     """
 
     def __init__(

@@ -45,7 +45,8 @@ def make_tests(n: int, size: int, device: torch.device) -> tuple[dict[str, Scene
         drawn = scene_factors(n, generator, combinations=combinations, pairs=pairs)
         factors = SceneFactors(*(value.to(device) for value in drawn))
         parts = torch.arange(n, device=device).split(1024)
-        images = [(render_scenes(factors.rows(i), size) * 255).round().to(torch.uint8) for i in parts]
+        painted = (render_scenes(factors.rows(i), size) for i in parts)
+        images = [(x * 255).round().to(torch.uint8) for x in painted]
         sets[name] = Scenes(torch.cat(images), scene_tokens(factors), factors)
     classes = [f"{colour} {shape}" for colour in OBJECT_COLOURS for shape in OBJECT_SHAPES]
     tokenizer = WordTokenizer(SCENE_WORDS, SCENE_CONTEXT)

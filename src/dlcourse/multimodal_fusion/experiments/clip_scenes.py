@@ -68,6 +68,8 @@ CONTESTANTS = {
     "CLIP, 255 negatives": Contestant("clip", 256),
     "CLIP, 63 negatives": Contestant("clip", 64),
     "CLIP, 15 negatives": Contestant("clip", 16),
+    "CLIP, batch of 512": Contestant("clip", batch=512),
+    "CLIP, batch of 256": Contestant("clip", batch=256),
     "CLIP, batch of 128": Contestant("clip", batch=128),
     "CLIP, τ = 0.07 fixed": Contestant("clip", learned=False),
     "CLIP, τ = 1 fixed": Contestant("clip", temperature=1.0, learned=False),
@@ -292,7 +294,9 @@ class Tests:
         from dlcourse.multimodal_fusion.experiments.clip_scene_tests import measure
 
         found = measure(
-            lambda images, tokens: scores(model, contestant, images, tokens), self.sets, self.prompts
+            lambda images, tokens: scores(model, contestant, images, tokens),
+            self.sets,
+            self.prompts,
         )
         if contestant.kind == "words":
             return found
@@ -336,7 +340,10 @@ def compare(
         found[name] = {"tuning": tuning, "rate": rate}
         found[name] |= {key: [m[key] for m in measured] for key in measured[0]}
         progress(f"{name}: rate {rate:g}, R@1 {found[name]['seen i2t@1']}")
-    found["pixels, ridge"] = linear_baseline(bank.images[:20000], bank.tokens[:20000], tests.sets, tests.prompts)
+    some = slice(20000)
+    found["pixels, ridge"] = linear_baseline(
+        bank.images[some], bank.tokens[some], tests.sets, tests.prompts
+    )
     torch.manual_seed(0)
     new = scene_clip(sizes).to(device).eval()
     found["untrained"] = {"gap": [tests.measure(new, CONTESTANTS["CLIP"])["gap"]]}

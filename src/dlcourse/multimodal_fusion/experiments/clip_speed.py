@@ -22,10 +22,15 @@ from dlcourse.multimodal_fusion.clip.chunked import clip_loss_chunked
 from dlcourse.multimodal_fusion.clip.gathered import clip_loss_gathered
 from dlcourse.multimodal_fusion.clip.loss import clip_loss
 from dlcourse.multimodal_fusion.clip.model import CLIP
+from dlcourse.multimodal_fusion.clip.peers import copy_weights, open_clip_loss, open_clip_model
 from dlcourse.multimodal_fusion.clip.towers import TextTower, VisionTower
 from dlcourse.multimodal_fusion.peers import copy_open_clip, open_clip_loss, open_clip_model
 
+<<<<<<< HEAD
 __all__ = ["Shape", "measure_loss", "measure_ranks", "measure_training", "measure_two_gpus"]
+=======
+__all__ = ["Shape", "measure_loss", "measure_ranks", "measure_training"]
+>>>>>>> clip
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,26 @@ class Shape:
         )
         return CLIP(vision, text, self.embed)
 
+<<<<<<< HEAD
+=======
+    def open_clip(self) -> nn.Module:
+        vision = {
+            "layers": self.depth,
+            "width": self.width,
+            "head_width": self.width // self.heads,
+            "patch_size": self.patch,
+            "image_size": self.image,
+        }
+        text = {
+            "context_length": self.context,
+            "vocab_size": self.vocabulary,
+            "width": self.text_width,
+            "heads": self.text_heads,
+            "layers": self.text_depth,
+        }
+        return open_clip_model(self.embed, vision, text)
+
+>>>>>>> clip
     def batch(self, n: int, device: torch.device, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Random pictures, and random captions of 8 to 32 tokens (as COCO's are), padded."""
         g = torch.Generator(device).manual_seed(seed)
@@ -208,7 +233,8 @@ def measure_ranks(
     model = shape.ours().to(device)
     state = model.state_dict()
     small = min(batch, 64)
-    images, tokens = (torch.cat(z) for z in zip(*(shape.batch(small, device, r) for r in range(ranks))))
+    parts = [shape.batch(small, device, r) for r in range(ranks)]
+    images, tokens = (torch.cat(z) for z in zip(*parts))
     loss = clip_loss(*model(images, tokens))
     loss.backward()
     expected = [p.grad.clone() for p in model.parameters()]

@@ -23,7 +23,8 @@ def cases(rng):
     centre = rng.standard_normal((c, 1, d))
     texts = centre + rng.uniform(0.1, 2.0, (c, 1, 1)) * rng.standard_normal((c, t, d))
     texts *= 10 ** rng.uniform(-1, 1, (c, t, 1))
-    return {"images": torch.from_numpy(rng.standard_normal((n, d))), "texts": torch.from_numpy(texts)}
+    images = rng.standard_normal((n, d))
+    return {"images": torch.from_numpy(images), "texts": torch.from_numpy(texts)}
 
 
 def edges():

@@ -7,8 +7,8 @@ QUIZ = Quiz(
     questions=[
         Question(
             "negatives",
-            "Eight GPUs hold 128 pairs each. Each computes the loss on its own pairs, and gradients "
-            "are averaged. How many wrong captions does a picture see?",
+            "Eight GPUs hold 128 pairs each. Each computes the loss on its own pairs, and "
+            "gradients are averaged. How many wrong captions does a picture see?",
             [
                 Choice(
                     "1,023, since gradients are averaged over all.",
@@ -28,7 +28,7 @@ QUIZ = Quiz(
         ),
         Question(
             "gather-gradient",
-            "`dist.all_gather` gives each rank the features of all. It has no backward pass. What "
+            "`dist.all_gather` gives each rank the features of all, without a backward pass. What "
             "happens if you put only your own rows back, with their graph, and train?",
             [
                 Choice(
@@ -41,8 +41,8 @@ QUIZ = Quiz(
                 ),
                 Choice(
                     "A part of the gradient is lost, the one that comes from other ranks' losses.",
-                    "Your rows are negatives there. Each rank has to send back what it found: a sum "
-                    "over ranks in the backward pass.",
+                    "Your rows are negatives there. Each rank has to send back what it found: a "
+                    "sum over ranks in the backward pass.",
                     right=True,
                 ),
             ],
