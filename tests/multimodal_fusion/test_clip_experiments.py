@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from dlcourse.datasets import SCENE_WORDS, captioned_scenes
 from dlcourse.large_scale_training import distributed, launch
-from dlcourse.multimodal_fusion import clip_loss, peers
+from dlcourse.multimodal_fusion import clip_loss
 from dlcourse.multimodal_fusion.experiments import clip_scene_tests, clip_scenes, clip_speed
 from dlcourse.multimodal_fusion.experiments import emoji_head as heads
 
@@ -159,11 +159,11 @@ def test_ridge_reads_a_linear_factor_from_pixels():
 
 def test_our_clip_with_open_clips_weights_gives_its_features():
     torch.manual_seed(0)
-    theirs = peers.open_clip_model(SHAPE).eval()
+    theirs = SHAPE.open_clip().eval()
     for p in theirs.parameters():
         if p.dim():
             torch.nn.init.normal_(p, std=0.3)
-    ours = peers.copy_open_clip(theirs, SHAPE.ours()).eval()
+    ours = clip_speed.copy_weights(theirs, SHAPE.ours()).eval()
     images, tokens = SHAPE.batch(5, CPU)
     x, y, scale = ours(images, tokens)
     expected = theirs(images, tokens)

@@ -24,13 +24,8 @@ from dlcourse.multimodal_fusion.clip.loss import clip_loss
 from dlcourse.multimodal_fusion.clip.model import CLIP
 from dlcourse.multimodal_fusion.clip.peers import copy_weights, open_clip_loss, open_clip_model
 from dlcourse.multimodal_fusion.clip.towers import TextTower, VisionTower
-from dlcourse.multimodal_fusion.peers import copy_open_clip, open_clip_loss, open_clip_model
 
-<<<<<<< HEAD
 __all__ = ["Shape", "measure_loss", "measure_ranks", "measure_training", "measure_two_gpus"]
-=======
-__all__ = ["Shape", "measure_loss", "measure_ranks", "measure_training"]
->>>>>>> clip
 
 
 @dataclass(frozen=True)
@@ -61,8 +56,6 @@ class Shape:
         )
         return CLIP(vision, text, self.embed)
 
-<<<<<<< HEAD
-=======
     def open_clip(self) -> nn.Module:
         vision = {
             "layers": self.depth,
@@ -80,7 +73,6 @@ class Shape:
         }
         return open_clip_model(self.embed, vision, text)
 
->>>>>>> clip
     def batch(self, n: int, device: torch.device, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Random pictures, and random captions of 8 to 32 tokens (as COCO's are), padded."""
         g = torch.Generator(device).manual_seed(seed)
@@ -130,21 +122,21 @@ def measure_training(
     caption. "first loss": of each form before any step; they must agree.
     """
     torch.manual_seed(0)
-    base = open_clip_model(shape).to(device)
+    base = shape.open_clip().to(device)
     data = shape.batch(batch, device)
     longest = int((data[1] > 0).sum(1).max())
     state = base.state_dict()
     criterion = open_clip_loss()
 
     def theirs(compiled: bool) -> Callable[[], Tensor]:
-        model = open_clip_model(shape).to(device)
+        model = shape.open_clip().to(device)
         model.load_state_dict(state)
         if compiled:
             _compile_blocks(*model.visual.transformer.resblocks, *model.transformer.resblocks)
         return _trainer(lambda images, texts: criterion(*model(images, texts)[:3]), model, data)
 
     def ours(length: int, compiled: bool = True) -> Callable[[], Tensor]:
-        model = copy_open_clip(base, shape.ours().to(device))
+        model = copy_weights(base, shape.ours().to(device))
         if compiled:
             _compile_blocks(*model.vision_model.blocks, *model.text_model.blocks)
         return _trainer(
