@@ -8,6 +8,7 @@ from dlcourse.multimodal_fusion import AudioVisualModel, CrossAttentionFusion
 from dlcourse.multimodal_fusion.experiments import audio_visual_runs as runs
 from dlcourse.multimodal_fusion.experiments import audio_visual_training as training
 from dlcourse.multimodal_fusion.experiments.audio_visual_data import make_clips
+from dlcourse.multimodal_fusion.experiments.audio_visual_plateau import draw_keys, plateau
 from dlcourse.multimodal_fusion.experiments.audio_visual_scores import (
     attention_on_own_event,
     linear_on_means,
@@ -105,3 +106,18 @@ def test_a_limit_of_time_shortens_all_trainings_alike_and_the_result_says_so(mon
     assert set(taken) == {7} and result["settings"]["steps"] == 7
     result = runs.contest("cpu", limit=1e6, n_train=32, n_test=48, **sizes)
     assert set(taken[len(taken) // 2 + 6 :]) == {2500} and result["settings"]["steps"] == 2500
+
+
+def test_the_plateau_compares_two_starts_that_differ_in_the_keys_alone():
+    result = plateau(steps=2, every=1, batch_size=8, n_train=32, n_test=60, dim=16)
+    assert result["steps"] == [1, 2] and 0.5 < result["ceiling"] < 1
+    assert len(result["equal"]["binding"]) == len(result["independent"]["mAP"]) == 2
+    job = training.Job("cross", 0, 1e-3)
+    equal, other = training.make_model(job, 16), training.make_model(job, 16)
+    draw_keys(other, 0)
+    unlike = {
+        name.rsplit(".", 2)[1]
+        for (name, p), q in zip(equal.named_parameters(), other.parameters(), strict=True)
+        if not torch.equal(p, q)
+    }
+    assert unlike == {"key"}
