@@ -655,7 +655,7 @@ if FUSION:
     guess = [n for n in FUSED if max(TEST[n]["binding"]) < 0.6]
     say(
         "Binding accuracy above 0.9 with every seed: {bound}. Below 0.6 with every seed: {guess}. The others, "
-        "whose seeds differ or lie between: {rest}. A training goes through a long plateau before it binds, "
+        "whose seeds differ or lie between: {rest}. A training may wait on a plateau before it binds, "
         "so this says who has found the clock within {steps:,} steps, not who can't.",
         bound=listed(bound),
         guess=listed(guess),
