@@ -11,6 +11,7 @@ from dlcourse.multimodal_fusion.experiments.audio_visual_data import make_clips
 from dlcourse.multimodal_fusion.experiments.audio_visual_plateau import draw_keys, plateau
 from dlcourse.multimodal_fusion.experiments.audio_visual_scores import (
     attention_on_own_event,
+    break_ties,
     linear_on_means,
     mean_precision,
 )
@@ -23,6 +24,17 @@ def test_mean_precision_is_scikit_learns_ties_included():
         targets = (torch.rand(200, 5, generator=generator) < 0.3).float()
         expected = average_precision_score(targets, scores, average="macro")
         assert mean_precision(scores, targets) == pytest.approx(expected, abs=1e-12)
+
+
+def test_ties_counted_together_seem_worse_than_in_a_random_order():
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(3, (4000, 4), generator=generator).float()
+    targets = (torch.rand(4000, 4, generator=generator) < (scores + 1) / 4).float()
+    together = mean_precision(scores, targets)
+    orders = [mean_precision(break_ties(scores, seed), targets) for seed in range(4)]
+    assert together < min(orders) and max(orders) - min(orders) < 0.02
+    assert torch.equal(break_ties(scores).round(decimals=3), scores.double())
+    assert mean_precision(break_ties(scores.double() * 1e3), targets) == orders[0]
 
 
 def test_clips_of_a_seed_have_the_same_events_at_any_noise_and_lag():

@@ -12,8 +12,8 @@ from dlcourse.multimodal_fusion.experiments.audio_visual_runs import (
     TEST_SEED,
     TRAIN_SEED,
     measure,
-    score,
 )
+from dlcourse.multimodal_fusion.experiments.audio_visual_scores import break_ties, mean_precision
 from dlcourse.multimodal_fusion.experiments.audio_visual_training import (
     Job,
     make_model,
@@ -42,7 +42,7 @@ def plateau(
     test = make_clips(n_test, TEST_SEED, "cpu")
     result: dict[str, object] = {
         "steps": list(range(every, steps + 1, every)),
-        "ceiling": score(without_times(test.factors), test)["mAP"],
+        "ceiling": mean_precision(break_ties(without_times(test.factors)), test.target),
     }
     job = Job("cross", seed, rate)
     for start in ("equal", "independent"):

@@ -28,6 +28,17 @@ def mean_precision(scores: Tensor, targets: Tensor) -> float:
     return torch.stack(precisions).mean().item()
 
 
+def break_ties(scores: Tensor, seed: int = 0) -> Tensor:
+    """Scores in float64 with equal ones put in a random order; others keep theirs.
+
+    The average precision of a group of equal scores, counted together, is less than the mean over
+    its orders: a model whose scores differ by trifles would seem to beat a ceiling with ties.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    trifle = torch.rand(scores.shape, generator=generator, dtype=torch.float64)
+    return scores.double() + 1e-6 * trifle.to(scores.device)
+
+
 def means_over_time(clips: Clips) -> Tensor:
     """Mean spectrum, its deviation, and the mean picture: what is left without any time."""
     mel = clips.mel
