@@ -7,13 +7,16 @@ import torch
 from dlcourse.multimodal_fusion.audio_visual.attention import CrossAttention
 from dlcourse.multimodal_fusion.audio_visual.binding import without_times
 from dlcourse.multimodal_fusion.audio_visual.model import AudioVisualModel
-from dlcourse.multimodal_fusion.experiments.audio_visual_data import make_clips
-from dlcourse.multimodal_fusion.experiments.audio_visual_runs import (
+from dlcourse.multimodal_fusion.experiments.audio_visual_data import (
     TEST_SEED,
     TRAIN_SEED,
+    make_clips,
+)
+from dlcourse.multimodal_fusion.experiments.audio_visual_scores import (
+    break_ties,
+    mean_precision,
     measure,
 )
-from dlcourse.multimodal_fusion.experiments.audio_visual_scores import break_ties, mean_precision
 from dlcourse.multimodal_fusion.experiments.audio_visual_training import (
     Job,
     make_model,

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from dlcourse.multimodal_fusion.audio_visual import binding
 from dlcourse.multimodal_fusion.audio_visual.model import AudioVisualModel
 from dlcourse.multimodal_fusion.experiments.audio_visual_data import Clips
+from dlcourse.multimodal_fusion.experiments.audio_visual_training import logits_of, seen_by
 
 
 def mean_precision(scores: Tensor, targets: Tensor) -> float:
@@ -85,3 +87,16 @@ def attention_on_own_event(model: AudioVisualModel, clips: Clips, layer: int = 0
         (own[several].sum() / any_event[several].sum()).item(),
         (even_own[several].sum() / even_any[several].sum()).item(),
     ]
+
+
+def measure(name: str, model: AudioVisualModel, clips: Clips) -> dict[str, float]:
+    """Mean average precision and binding accuracy of a contestant."""
+    return score(logits_of(model, *seen_by(name, clips.mel, clips.frames)), clips)
+
+
+def score(logits: Tensor, clips: Clips) -> dict[str, float]:
+    """Both scores of any logits ``(N, 16)``."""
+    return {
+        "mAP": mean_precision(logits, clips.target),
+        "binding": binding.binding_accuracy(logits, clips.factors),
+    }
