@@ -3,8 +3,10 @@
 import ast
 import dataclasses
 import importlib
+import inspect
 import itertools
 import re
+import textwrap
 
 import pytest
 import torch
@@ -134,6 +136,35 @@ def test_an_answer_that_knows_the_fixed_cases_by_heart_fails_on_a_fresh_one(exer
 
     exercise = dataclasses.replace(exercise, differentiable=(), returns_new=False)
     assert checker.examine(exercise, by_heart, fresh=iter([123_456, 7])).status == checker.FAILED
+
+
+def _with_other_numbers(exercise):
+    """The reference with one of its numbers made 10 times as large, or a thousandth of it.
+
+    Whole numbers such as 1 and 2 are left out: they are counts, and often any other does as well.
+    """
+    tree = ast.parse(textwrap.dedent(inspect.getsource(exercise.reference)))
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, float):
+            continue
+        number = node.value
+        if number == int(number):
+            continue
+        for node.value in (10 * number, number / 1000):
+            yield number, run_cell(ast.unparse(tree), **vars(_module(exercise)))
+        node.value = number
+
+
+def _module(exercise):
+    return importlib.import_module(exercise.reference.__module__)
+
+
+@pytest.mark.parametrize("exercise", FUNCTIONS, ids=by_key)
+def test_another_number_in_the_reference_is_noticed_by_some_case(exercise):
+    """A bound that acts in no case could be any other, and the answer would pass."""
+    for number, names in _with_other_numbers(exercise):
+        verdict = checker.examine(exercise, names[exercise.reference.__name__])
+        assert verdict.status == checker.FAILED, number
 
 
 @pytest.mark.parametrize("exercise", FUNCTIONS, ids=by_key)

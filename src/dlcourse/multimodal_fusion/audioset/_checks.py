@@ -6,6 +6,19 @@ import torch
 from torch import Tensor
 
 
+def can_look(values: Tensor) -> bool:
+    """Whether values may be read now: not inside of torch.compile or a CUDA graph's capture."""
+    if torch.compiler.is_compiling():
+        return False
+    return not (values.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
+def check_finite(values: Tensor, what: str) -> None:
+    """Raise ValueError if any value is NaN or infinite."""
+    if can_look(values) and not torch.isfinite(values).all():
+        raise ValueError(f"{what} holds values that are not finite (NaN or infinity)")
+
+
 def check_waveform(waveform: Tensor, least: int) -> None:
     """Raise for sounds that are not (..., samples) of finite floats with ``least`` samples."""
     if not waveform.is_floating_point():
@@ -23,7 +36,12 @@ def check_waveform(waveform: Tensor, least: int) -> None:
     check_finite(waveform, "the waveform")
 
 
-def check_finite(values: Tensor, what: str) -> None:
-    """Raise ValueError if any value is NaN or infinite (skipped inside of torch.compile)."""
-    if not torch.compiler.is_compiling() and not torch.isfinite(values).all():
-        raise ValueError(f"{what} holds values that are not finite (NaN or infinity)")
+def check_targets(scores: Tensor, targets: Tensor) -> None:
+    """Raise unless both are (N, C) with N, C ≥ 1, and the targets lie in 0 … 1."""
+    if scores.shape != targets.shape or scores.ndim != 2 or scores.numel() == 0:
+        raise ValueError(
+            "scores and targets must both be (clips, classes): "
+            f"{tuple(scores.shape)} and {tuple(targets.shape)}"
+        )
+    if can_look(targets) and not ((targets >= 0) & (targets <= 1)).all():
+        raise ValueError("targets must lie between 0 and 1: one number for each clip and class")

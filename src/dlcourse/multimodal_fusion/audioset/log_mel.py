@@ -2,8 +2,9 @@
 
 Chapter 121, section 1b. The convention is librosa's default one, so that numbers can be compared:
 
-* a periodic Hann window of ``n_fft`` samples, centred on every ``hop_length``-th sample; beyond its
-  ends the sound counts as silence, so an even ``n_fft`` gives ``1 + samples // hop_length`` frames;
+* a periodic Hann window of ``n_fft`` samples, centred on every ``hop_length``-th sample; beyond
+  its ends the sound counts as silence; with an even ``n_fft`` there are
+  ``1 + samples // hop_length`` frames;
 * power (the squared magnitude), not amplitude;
 * Slaney's mel scale (linear below 1 kHz, logarithmic above), triangles whose area is the same;
 * the natural logarithm of max(power, 1e-10). One unit is 4.34 decibels.
@@ -140,4 +141,5 @@ class LogMelSpectrogram(nn.Module):
         return log_mel(waveform, self.window, self.filters, self.hop_length)
 
     def extra_repr(self) -> str:
-        return f"{self.sample_rate} Hz, n_fft={self.n_fft}, hop={self.hop_length}, {self.n_mels} mels"
+        sizes = f"n_fft={self.n_fft}, hop_length={self.hop_length}, n_mels={self.n_mels}"
+        return f"sample_rate={self.sample_rate}, {sizes}"

@@ -1,0 +1,1 @@
+"""Exercises of 121.2b."""

