@@ -936,7 +936,7 @@ else:
 # | VGGSound, top-1 accuracy (%), MBT {cite:p}`nagrani2021mbt` | 52.3 | 51.2 | 64.1 |
 #
 # There each modality has evidence of its own: a guitar can be seen *and* heard. So fusion adds to both,
-# and late fusion is a strong baseline (section 121.1b has the sound of AudioSet).
+# and late fusion is a strong baseline (section {doc}`121.1b <1b_audioset>` has the sound of AudioSet).
 # In our clips nothing but the time tells the pairs apart. Between these lie real tasks: who is speaking,
 # what made that noise. The joint form, tokens of all modalities in one transformer, needs no decision
 # about who meets whom, and pays $(n+m)^2$ scores for it.
@@ -948,7 +948,7 @@ else:
 # - One size, one training budget, three rates. A ranking of those who pass the ceiling may change with each.
 # - A model trained in step knows no delay. Real films need an offset that is measured, or training with
 #   delays.
-# - mAP over 16 equally frequent classes. Section 121.1b has rare ones.
+# - mAP over 16 equally frequent classes. Section {doc}`121.1b <1b_audioset>` has rare ones.
 # - At work: `nn.MultiheadAttention(..., batch_first=True)` or `scaled_dot_product_attention` for the
 #   attention; the authors' MBT lies in `scenic` (JAX). Pretrained encoders for both streams matter more
 #   than the fusion.
