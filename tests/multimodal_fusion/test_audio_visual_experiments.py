@@ -8,8 +8,10 @@ from dlcourse.multimodal_fusion import AudioVisualModel, CrossAttentionFusion
 from dlcourse.multimodal_fusion.experiments import audio_visual_runs as runs
 from dlcourse.multimodal_fusion.experiments import audio_visual_training as training
 from dlcourse.multimodal_fusion.experiments.audio_visual_data import make_clips
+from dlcourse.multimodal_fusion.experiments.audio_visual_plateau import draw_keys, plateau
 from dlcourse.multimodal_fusion.experiments.audio_visual_scores import (
     attention_on_own_event,
+    break_ties,
     linear_on_means,
     mean_precision,
 )
@@ -22,6 +24,17 @@ def test_mean_precision_is_scikit_learns_ties_included():
         targets = (torch.rand(200, 5, generator=generator) < 0.3).float()
         expected = average_precision_score(targets, scores, average="macro")
         assert mean_precision(scores, targets) == pytest.approx(expected, abs=1e-12)
+
+
+def test_ties_counted_together_seem_worse_than_in_a_random_order():
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(3, (4000, 4), generator=generator).float()
+    targets = (torch.rand(4000, 4, generator=generator) < (scores + 1) / 4).float()
+    together = mean_precision(scores, targets)
+    orders = [mean_precision(break_ties(scores, seed), targets) for seed in range(4)]
+    assert together < min(orders) and max(orders) - min(orders) < 0.02
+    assert torch.equal(break_ties(scores).round(decimals=3), scores.double())
+    assert mean_precision(break_ties(scores.double() * 1e3), targets) == orders[0]
 
 
 def test_clips_of_a_seed_have_the_same_events_at_any_noise_and_lag():
@@ -105,3 +118,18 @@ def test_a_limit_of_time_shortens_all_trainings_alike_and_the_result_says_so(mon
     assert set(taken) == {7} and result["settings"]["steps"] == 7
     result = runs.contest("cpu", limit=1e6, n_train=32, n_test=48, **sizes)
     assert set(taken[len(taken) // 2 + 6 :]) == {2500} and result["settings"]["steps"] == 2500
+
+
+def test_the_plateau_compares_two_starts_that_differ_in_the_keys_alone():
+    result = plateau(steps=2, every=1, batch_size=8, n_train=32, n_test=60, dim=16)
+    assert result["steps"] == [1, 2] and 0.5 < result["ceiling"] < 1
+    assert len(result["equal"]["binding"]) == len(result["independent"]["mAP"]) == 2
+    job = training.Job("cross", 0, 1e-3)
+    equal, other = training.make_model(job, 16), training.make_model(job, 16)
+    draw_keys(other, 0)
+    unlike = {
+        name.rsplit(".", 2)[1]
+        for (name, p), q in zip(equal.named_parameters(), other.parameters(), strict=True)
+        if not torch.equal(p, q)
+    }
+    assert unlike == {"key"}

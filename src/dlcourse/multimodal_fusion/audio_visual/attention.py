@@ -47,6 +47,9 @@ class CrossAttention(nn.Module):
     num_heads, batch_first=True)`` it gives the same numbers; it differs where all keys of an
     example are padding: the answer is then the bias of ``out``, not NaN.
 
+    Queries and keys start with the same weights, a simple case of the initialisation of Trockman and
+    Kolter (2023), *Mimetic Initialization of Self-Attention Layers*.
+
     Args:
         dim: width of queries, answers, and of ``x`` and ``y``.
         num_heads: a divisor of ``dim``.
@@ -64,6 +67,9 @@ class CrossAttention(nn.Module):
         self.key = nn.Linear(dim, dim)
         self.value = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim)
+        # At the start W_q = W_k: tokens that are alike, as of the same time, look at each other.
+        with torch.no_grad():
+            self.key.weight.copy_(self.query.weight)
 
     def _project(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         def heads(z: Tensor) -> Tensor:  # (B, T, dim) -> (B, H, T, dim / H)

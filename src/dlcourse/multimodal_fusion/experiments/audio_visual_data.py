@@ -12,6 +12,7 @@ from dlcourse.multimodal_fusion.audioset.log_mel import LogMelSpectrogram
 
 SAMPLE_RATE, HOP, N_MELS = 8000, 125, 32
 MAX_AUDIO_NOISE, MAX_VIDEO_NOISE = 0.3, 0.8  # in training each clip has a level of its own
+TRAIN_SEED, VALIDATION_SEED, TEST_SEED = 10, 20, 30
 CHUNK = 4096  # clips rendered at a time
 MEL_MEAN, MEL_SCALE = -3.0, 4.0  # of log power: brings the spectra to about zero mean, unit size
 

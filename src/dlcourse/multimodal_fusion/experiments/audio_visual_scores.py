@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from dlcourse.multimodal_fusion.audio_visual import binding
 from dlcourse.multimodal_fusion.audio_visual.model import AudioVisualModel
 from dlcourse.multimodal_fusion.experiments.audio_visual_data import Clips
+from dlcourse.multimodal_fusion.experiments.audio_visual_training import logits_of, seen_by
 
 
 def mean_precision(scores: Tensor, targets: Tensor) -> float:
@@ -26,6 +28,17 @@ def mean_precision(scores: Tensor, targets: Tensor) -> float:
         gained = found.diff(prepend=found.new_zeros(1))
         precisions.append((gained * found / ranks).sum() / found[-1])
     return torch.stack(precisions).mean().item()
+
+
+def break_ties(scores: Tensor, seed: int = 0) -> Tensor:
+    """Scores in float64 with equal ones put in a random order; others keep theirs.
+
+    The average precision of a group of equal scores, counted together, is less than the mean over
+    its orders: a model whose scores differ by trifles would seem to beat a ceiling with ties.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    trifle = torch.rand(scores.shape, generator=generator, dtype=torch.float64)
+    return scores.double() + 1e-6 * trifle.to(scores.device)
 
 
 def means_over_time(clips: Clips) -> Tensor:
@@ -74,3 +87,16 @@ def attention_on_own_event(model: AudioVisualModel, clips: Clips, layer: int = 0
         (own[several].sum() / any_event[several].sum()).item(),
         (even_own[several].sum() / even_any[several].sum()).item(),
     ]
+
+
+def measure(name: str, model: AudioVisualModel, clips: Clips) -> dict[str, float]:
+    """Mean average precision and binding accuracy of a contestant."""
+    return score(logits_of(model, *seen_by(name, clips.mel, clips.frames)), clips)
+
+
+def score(logits: Tensor, clips: Clips) -> dict[str, float]:
+    """Both scores of any logits ``(N, 16)``."""
+    return {
+        "mAP": mean_precision(logits, clips.target),
+        "binding": binding.binding_accuracy(logits, clips.factors),
+    }
