@@ -94,13 +94,13 @@ if found:
     drawings = emoji("twemoji")
 
     def ranked(text):
-        fig, axes = plt.subplots(1, 8, figsize=(8, 1.5))
+        fig, axes = plt.subplots(1, 8, figsize=(8, 1.7), layout="constrained")
         for place, (ax, i) in enumerate(zip(axes, found["ranked"][text]), 1):
             ax.imshow(drawings.images[i].permute(1, 2, 0))
             ax.set_title(f"{place}", fontsize=8)
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
-        fig.suptitle(f"“{text}”", fontsize=10, y=1.08)
+        fig.suptitle(f"“{text}”", fontsize=11)
         return fig
 
     explore(
@@ -112,7 +112,7 @@ if found:
             + ", ".join(drawings.names[i] for i in found["ranked"][text])
             + "."
         ),
-        initial={"text": QUERIES[0]},
+        initial={"text": "it grows in a garden"},
     )
     say(
         "Choose a sentence. The eight drawings come from 400 concepts that were kept out of the "
@@ -215,9 +215,26 @@ def watch(model, step):
 little = train(CONTESTANTS["CLIP"], bank, small, 2e-3, 0, cpu, watch)
 similarity[160] = cosines(little)
 
+# %% card=true mystnb={"figure": {"caption": "Cosines of ten new pictures (across, in the order of the strip above) with their ten captions (down), before training, on the way and at its end. The right pairs lie on the diagonal.", "name": "fig-clip-learning"}, "image": {"alt": "A strip of ten small scenes above three squares of ten by ten cosines. The first is uniform, in the second a diagonal begins to show, in the third it stands out."}} tags=["hide-input", "plot"]
+fig = plt.figure(figsize=(7.5, 3.6))
+grid = fig.add_gridspec(2, 3, height_ratios=[1, 3.4])
+strip = fig.add_subplot(grid[0, :])
+strip.imshow(torch.cat(list(shown.images), 2).permute(1, 2, 0))
+strip.axis("off")
+for k, step in enumerate((0, 40, 160)):
+    ax = fig.add_subplot(grid[1, k])
+    ax.imshow(similarity[step].T, cmap="viridis", vmin=-0.2, vmax=1)
+    ax.set(title=f"step {step}", xlabel="picture", xticks=[], yticks=[])
+    ax.set_ylabel("caption" if k == 0 else "")
+    ax.grid(False)
+plt.show()
+
+# %% [markdown] tags=["skip"]
+# Move through the training, with the captions beside:
+
 # %% tags=["hide-input", "plot"]
 def matrix(step):
-    fig, ax = plt.subplots(figsize=(7, 4.6))
+    fig, ax = plt.subplots(figsize=(9, 4.7), layout="constrained")
     m = similarity[step]
     ax.imshow(m.T, cmap="viridis", vmin=-0.2, vmax=1, extent=(0, 10, 10, 0))
     for i in range(10):
@@ -227,7 +244,7 @@ def matrix(step):
         ax.add_patch(plt.Rectangle((i + 0.08, best + 0.08), 0.84, 0.84, fill=False, ec=color, lw=2))
     ax.set(xlim=(0, 10), ylim=(10, -1), xticks=[])
     ax.set_yticks(np.arange(10) + 0.5, shown_captions, fontsize=7)
-    ax.set_xlabel(f"pictures; step {step}. Frame: the nearest caption, red where it is wrong")
+    ax.set_xlabel(f"step {step}; framed: the nearest caption (red: wrong)")
     ax.grid(False)
     return fig
 
@@ -589,7 +606,7 @@ if contest:
 ASKED = {"replaced": "another colour", "swapped colours": "colours exchanged", "swapped objects": "objects exchanged"}
 JUDGES = ("CLIP", "CLIP and swapped captions", "SigLIP", "bag of words")
 if contest:
-    fig, ax = plt.subplots(figsize=(7, 3.2))
+    fig, ax = plt.subplots(figsize=(8, 3.2))
     for k, name in enumerate(JUDGES):
         values = 100 * np.array([contest["results"][name][key] for key in ASKED])
         ax.bar(
@@ -599,7 +616,7 @@ if contest:
     ax.axhline(50, color="0.4", ls="--", lw=1)
     ax.set_xticks(range(3), ASKED.values())
     ax.set(ylabel="right caption wins (%)", ylim=(0, 105))
-    ax.legend(fontsize=8, loc="lower left")
+    ax.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.17))
     plt.show()
 else:
     say("This comparison is not recorded yet.")
@@ -812,7 +829,7 @@ else:
 # | SigLiT on four TPUv4, two days | locked ViT-g/14 | 84.5 % | {cite:p}`zhai2023siglip` |
 #
 # SigLIP's authors find that gains end at a batch of about 32,000, for both losses. Our scenes say
-# nothing about such sizes: they have a few hundred words' worth of meaning, and our numbers show mechanisms, not
+# nothing about such sizes: some 190,000 captions are all that they can have. Our numbers show mechanisms, not
 # rankings.
 #
 # **CLAP** is the same with sounds in the place of pictures. Microsoft's learns from 128,000 sounds with
