@@ -341,7 +341,8 @@ show_source(CLIP.scale)
 #    says the paper (section 2.5), training is unstable.
 # 3. **No bias, no hidden layer** in the projections (section 2.3). SimCLR's head has one, and throws it away
 #    after the training; here the projected space is what is used.
-# 4. **No weight decay** for biases, norms and the scale (section 2.5): a decay would pull $1/\tau$ to 1.
+# 4. **No weight decay** for biases and the gains of norms (section 2.5), nor, in open_clip's code, for the
+#    scale: a decay would pull $1/\tau$ to 1.
 # 5. **A tower's BatchNorm** would mix pictures of the batch, and let the network recognise the batch. Our
 #    convolutions use GroupNorm.
 # 6. **Equal captions** in a batch are false negatives: the loss pushes a picture away from a text that fits
@@ -438,7 +439,7 @@ else:
     say("This comparison is not recorded yet.")
 
 # %% [markdown] tags=["skip"]
-# Why does the loss matter, when both fit a matrix to the same pairs? Ridge asks for the name's
+# Why may the loss matter, when both fit a matrix to the same pairs? Ridge asks for the name's
 # vector itself, and pays for each coordinate, also for what all names share. InfoNCE asks only that
 # the right name is nearer than the others: it spends the matrix on differences.
 #
@@ -596,8 +597,8 @@ if contest:
 # The batch hardly ever holds both, so a model that ignores the order pays almost nothing. Yuksekgonul et al.
 # find that CLIP and its like behave as bags of words on such pairs, and mend a part of it with
 # swapped captions as extra negatives {cite:p}`yuksekgonul2023bow`. On Winoground's 400 pairs of
-# pairs {cite:p}`thrush2022winoground`, CLIP (ViT-B/32) picks the right text for 30.8 % of the pictures' pairs, where
-# guessing gives 25.
+# pairs {cite:p}`thrush2022winoground`, CLIP (ViT-B/32) picks the right
+# texts for both pictures of a pair in 30.8 % of the cases, where guessing gives 25.
 #
 # We ask each model the same: does the right caption fit better than one with another colour, with
 # the colours exchanged, with the objects exchanged? A guess is right half of the time.
@@ -645,8 +646,8 @@ if contest:
 # Do pictures and captions really share one space? They share it in two regions: in trained models the mean picture
 # and the mean text lie far apart {cite:p}`liang2022gap`. Two untrained towers already
 # give two narrow cones, and the loss does not ask to bring them together, only to have the right one *nearer*.
-# Retrieval across modalities does not mind. Mixing both in one index does: to a text, each text is
-# nearer than any picture.
+# Retrieval across modalities does not mind. Mixing both in one index does: texts
+# are nearer to a text than pictures are.
 
 # %% tags=["hide-input", "check", "skip"]
 if contest:
@@ -826,7 +827,7 @@ else:
 # | CLIP ViT-L/14, 336 px | 400 million | 76.2 % | {cite:p}`radford2021clip` |
 # | ALIGN | 1.8 billion, noisy | 76.4 % | {cite:p}`jia2021align` |
 # | LiT, locked ViT-g/14 | 4 billion | 85.2 % | {cite:p}`zhai2022lit` |
-# | SigLiT on four TPUv4, two days | locked ViT-g/14 | 84.5 % | {cite:p}`zhai2023siglip` |
+# | SigLiT, locked ViT-g/14, four TPUv4 for two days | – | 84.5 % | {cite:p}`zhai2023siglip` |
 #
 # SigLIP's authors find that gains end at a batch of about 32,000, for both losses. Our scenes say
 # nothing about such sizes: some 190,000 captions are all that they can have. Our numbers show mechanisms, not
