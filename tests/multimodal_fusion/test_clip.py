@@ -263,37 +263,43 @@ def joined_batch(b=8):
     return (torch.randn(b, n, generator=g, dtype=torch.float64) for n in (6, 4))
 
 
+def step_on(world, form):
+    """Loss of this rank, mean over ranks, and gradients averaged as DDP does it."""
+    model = nn.parallel.DistributedDataParallel(Linears())
+    images, texts = (z.tensor_split(world.world_size)[world.rank] for z in joined_batch())
+    loss = form(*model(images, texts))
+    loss.backward()
+    mean = loss.detach().clone()
+    torch.distributed.all_reduce(mean)
+    return loss.item(), mean.item() / 2, [p.grad.clone() for p in model.parameters()]
+
+
+def refusal_on(world):
+    try:
+        gather_features(torch.randn(2 + world.rank, 3))
+    except ValueError as error:
+        return str(error)
+
+
 def on_a_rank():
-    """Of each form: loss of this rank, mean over ranks, gradients averaged as DDP does it."""
+    """What each form of the loss gives. Models are gone before the group ends: a reducer that
+    outlives its group can wait for a thread that waits for Python."""
     from open_clip.loss import ClipLoss
 
     with distributed("gloo") as world:
-        theirs = ClipLoss(True, True, True, world.rank, world.world_size)
         forms = {
             "ours": clip_loss_gathered,
-            "open_clip": theirs,
+            "open_clip": ClipLoss(True, True, True, world.rank, world.world_size),
             "whole": lambda x, y, s: clip_loss(gather_features(x), gather_features(y), s),
             "local": clip_loss,
         }
-        found = {}
-        for name, form in forms.items():
-            model = nn.parallel.DistributedDataParallel(Linears())
-            images, texts = (z.tensor_split(world.world_size)[world.rank] for z in joined_batch())
-            loss = form(*model(images, texts))
-            loss.backward()
-            mean = loss.detach().clone()
-            torch.distributed.all_reduce(mean)
-            found[name] = loss.item(), mean.item() / 2, [p.grad for p in model.parameters()]
-        try:
-            gather_features(torch.randn(2 + world.rank, 3))
-        except ValueError as error:
-            found["unequal"] = str(error)
-        return found
+        found = {name: step_on(world, form) for name, form in forms.items()}
+        return found | {"unequal": refusal_on(world)}
 
 
 @pytest.fixture(scope="module")
 def two_ranks():
-    ranks = launch(on_a_rank, 2)
+    ranks = launch(on_a_rank, 2, time_limit=150)
     return {name: [rank[name] for rank in ranks] for name in ranks[0]}
 
 
