@@ -139,8 +139,14 @@
 (() => {
   const SCROLLS = ".picture, mjx-container[display='true'], .pst-scrollable-table-container, "
     + ".cell_output .output, .highlight pre";
-  const look = node =>
+  const look = node => {
     node.toggleAttribute("data-more", node.scrollLeft + node.clientWidth < node.scrollWidth - 2);
+    // The keyboard must reach it too: arrow keys scroll what has the focus.
+    if (node.matches(".picture")) {
+      if (node.scrollWidth > node.clientWidth + 2) node.tabIndex = 0;
+      else node.removeAttribute("tabindex");
+    }
+  };
   const lookAtAll = () => document.querySelectorAll(".bd-article").forEach(article =>
     article.querySelectorAll(SCROLLS).forEach(node => {
       if (!node.dataset.watched) {

@@ -778,7 +778,8 @@ print("epoch:           ", state.get("epoch", "not asked for"))
 # 3. **Saving must not change the run.** torch's own `get_state_dict` makes a step of rate 0 on a
 #    fresh optimizer, to create its state; Adam counts that step. Ours makes none.
 # 4. **What could not come back equal is refused when saving**, while there still is something to
-#    save: objects of your own classes in `extra`, or a sharded tensor within a list.
+#    save: objects of your own classes in `extra`, a sharded tensor within a list, or a buffer that
+#    was made by `expand`, into which nothing can be loaded.
 # 5. **The machine's choices stay the machine's.** Rates and betas come from the checkpoint;
 #    `fused` and `capturable`, which say how a step is computed, do not. What was saved with GPUs
 #    loads without.
@@ -786,6 +787,9 @@ print("epoch:           ", state.get("epoch", "not asked for"))
 #    Exception` lets through. The unfinished version is removed, and the previous one still counts.
 # 7. **Two spellings of a folder are one folder.** A save is refused while an asynchronous one to
 #    the same place is under way, also through a link.
+# 8. **Two jobs with one folder take turns.** A job that was started again may meet the old one,
+#    which is still saving. Each commit removes the versions of others; without turns both would be
+#    gone. The turn is a lock of the operating system (`flock`), which ends with the process.
 
 # %% tags=["skip"]
 a, b = (nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)) for _ in range(2))

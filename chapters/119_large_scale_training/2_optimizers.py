@@ -566,9 +566,9 @@ claim(
 # *between*. It keeps three sequences:
 #
 # $$
-# y_t &= (1-\beta)\, z_t + \beta\, x_t && \text{where the gradient is taken} \\
-# z_{t+1} &= z_t - \gamma\, \nabla f(y_t) && \text{the base optimizer's step} \\
-# x_{t+1} &= (1 - c_{t+1})\, x_t + c_{t+1}\, z_{t+1} && \text{the average: the model that you use}
+# y_t &= (1-\beta)\, z_t + \beta\, x_t && \quad\text{where the gradient is taken} \\
+# z_{t+1} &= z_t - \gamma\, \nabla f(y_t) && \quad\text{the base optimizer's step} \\
+# x_{t+1} &= (1 - c_{t+1})\, x_t + c_{t+1}\, z_{t+1} && \quad\text{the average: the model that you use}
 # $$ (eq-schedule-free)
 #
 # With $c_{t+1} = 1/(t+1)$, $x$ is the plain mean of the $z$. For $\beta = 0$ this is Polyak

@@ -60,10 +60,9 @@ SEEDS = (0, 1, 2)
 # DINO has none, and nobody gives it the right answer: the target comes from an average of its own
 # past. Why should it learn anything?
 #
-# First, that it does. A small network has seen moved handwritten digits for 100 steps, without
-# their labels. Its last layer compares the features with $K = 64$ learned directions, the
-# *prototypes*, and answers with a distribution over them. Here are its answers to digits that it
-# has not seen.
+# Here is such a network. It has seen moved handwritten digits for 100 steps, without their labels.
+# Its last layer compares the features with $K = 64$ learned directions, the *prototypes*, and
+# answers with a distribution over them. These are its answers to digits that it has not seen.
 
 # %% tags=["hide-input", "skip"]
 from dlcourse.self_supervised_learning.experiments.dino_collapse import (
@@ -77,7 +76,7 @@ K = PROTOTYPES
 data = digits(seed=0, max_shift=2, copies=3)  # 12 × 12 pixels
 first_run = collapse_run(data, "centering", 0.03, 0)
 
-# %% mystnb={"figure": {"caption": "The answers of a network trained without labels to 60 digits: one row a picture, sorted by what is written on it, one column a prototype. Pictures of one digit often share their bright columns.", "name": "fig-dino-answers"}, "image": {"alt": "A heat map of 60 rows in ten groups, and 64 columns. Within a group several rows are bright in the same columns; other groups are bright elsewhere."}} tags=["hide-input", "plot"]
+# %% mystnb={"figure": {"caption": "The answers of a network trained without labels to 60 digits: one row a picture, sorted by what is written on it, one column a prototype. No column is bright in all rows: the answer depends on the picture.", "name": "fig-dino-answers"}, "image": {"alt": "A heat map of 60 rows in ten groups, and 64 columns. Each row has a few bright columns, which differ from row to row."}} tags=["hide-input", "plot"]
 order = data.validation.y[:60].argsort(stable=True)
 fig, ax = plt.subplots(figsize=(7, 3.4))
 picture = ax.imshow(
@@ -97,26 +96,20 @@ fig.colorbar(picture, label="probability")
 plt.show()
 
 # %% tags=["hide-input", "check"]
-def named_right(p):
-    """Name each prototype by half of the pictures; the share of the others named right."""
-    chosen, y = p.argmax(1), data.validation.y[: len(p)]
-    votes = torch.zeros(K, 10).index_put_(
-        (chosen[::2], y[::2]), torch.ones(len(y[::2])), accumulate=True
-    )
-    return (votes.argmax(1)[chosen[1::2]] == y[1::2]).float().mean().item()
-
-
-before = new_dino(0, centering="centering", teacher_temp=0.03)
-untrained = teacher_answers(before, data)[0]
+first = recorded("120.1b.labels")["accuracy"]
+plain, taught = (
+    [row[-1] for row in zip(*first[name])]
+    for name in ("untrained encoder, probe", "DINO, probe")
+)
 claim(
-    "Name each prototype after the digit that chooses it most often among"
-    " {half} pictures. Then the favourite prototype names {after:.0%} of"
-    " {half} others right. Before training it is {before:.0%}, and guessing"
-    " gives 10 %.",
-    named_right(first_run.answers) > named_right(untrained) + 0.1,
-    half=len(first_run.answers) // 2,
-    after=named_right(first_run.answers),
-    before=named_right(untrained),
+    "A hundred steps are enough to see the mechanism, and too few to learn much"
+    " about digits. After 500 steps of a larger network on MNIST (recorded, see"
+    " the experiment below) a linear classifier on the frozen features, fitted"
+    " on 3,000 labels, names {after:.0%} of the digits right; on those of the"
+    " same network before training, {before:.0%}.",
+    min(taught) > max(plain) + 0.1,
+    after=statistics.mean(taught),
+    before=statistics.mean(plain),
 )
 
 # %% [markdown] tags=["slide"]
@@ -129,9 +122,11 @@ claim(
 # of its scores {cite:p}`caron2021dino`:
 #
 # $$
+# \begin{gathered}
 # P_s = \operatorname{softmax}\Bigl(\frac{g_{\theta_s}(x)}{\tau_s}\Bigr), \qquad
-# P_t = \operatorname{softmax}\Bigl(\frac{g_{\theta_t}(x') - c}{\tau_t}\Bigr), \qquad
+# P_t = \operatorname{softmax}\Bigl(\frac{g_{\theta_t}(x') - c}{\tau_t}\Bigr), \\
 # c \leftarrow m_c\, c + (1-m_c)\,\operatorname{mean}\, g_{\theta_t} .
+# \end{gathered}
 # $$ (eq-dino-p)
 #
 # The student learns by gradient descent to match the teacher on *another* view $x'$ of the image,
@@ -156,9 +151,10 @@ claim(
 # :::
 #
 # Training a network on the answers of another is called *distillation*
-# {cite:p}`hinton2015distilling`; here the other network is the learner's own past. Averaging the
-# weights of many noisy steps gives a better network than the last step's
-# {cite:p}`polyak1992averaging`. So the student has a target a little better than itself.
+# {cite:p}`hinton2015distilling`; here the other network is the learner's own past. An average of
+# the weights of many noisy steps is often better than the last step's
+# {cite:p}`polyak1992averaging`: in DINO's runs the teacher was better than the student throughout
+# training {cite:p}`caron2021dino`. So the student has a target a little better than itself.
 
 # %% [markdown] tags=["skip"]
 # {{exercise 120.1b.predict-half-life}}
@@ -215,7 +211,8 @@ claim(
 # $$ (eq-dino-kl)
 #
 # A run has *collapsed* when the answer no longer depends on the image; then the KL term can become
-# 0. Either one prototype takes all ($H(P_t) = 0$), or all prototypes share ($H(P_t) = \log K$).
+# 0. In the extreme one prototype takes all ($H(P_t) = 0$), or all prototypes share
+# ($H(P_t) = \log K$).
 #
 # - **Centring**: no prototype can lead for all images. It drives away from the first collapse, and
 #   towards the second.
@@ -259,7 +256,7 @@ plt.show()
 # %% [markdown] tags=["skip"]
 # Move the two and watch. (One run of 100 steps for each setting.)
 
-# %%
+# %% tags=["hide-input"]
 def draw_collapse(method, temperature):
     h, kl, mixed = runs[method, temperature, 0].curves
     steps = 5 * np.arange(1, len(h) + 1)
@@ -334,11 +331,29 @@ claim(
     gap=(both["mixed"] - both["h"]).min().item(),
 )
 
+# %% tags=["hide-input", "check"]
+def told(*setting):
+    """What the answers tell about the image, in nats: mean answer's entropy less each one's."""
+    return at_the_end(*setting, 2) - at_the_end(*setting, 0)
+
+
+neither = told("none", 0.1)
+claim(
+    "With neither force (no centring, temperature 0.1) the entropy stops"
+    " somewhere between, at {low:.1f} to {high:.1f} nats, and the answers tell"
+    " {most:.3f} nats about the image at most.",
+    neither.max() < 0.02,
+    low=at_the_end("none", 0.1, 0).min().item(),
+    high=at_the_end("none", 0.1, 0).max().item(),
+    most=neither.max().item(),
+)
+
 # %% [markdown] tags=["skip"]
-# Two curves tell whether a run of yours is alive: where the KL stays at 0, the student has nothing
-# left to learn, whatever the loss says. With neither force ("none", 0.1) the entropy may stop
-# anywhere, and the answer still does not depend on the image. The green line minus the blue one is
-# the mutual information between image and prototype: what the answers tell about the image.
+# Three curves tell whether a run of yours is alive. The green line minus the blue one is the mutual
+# information between image and prototype: what the answers tell about the image. Where it is 0, the
+# run has collapsed. In the collapsed runs the KL is 0 as well: the student has nothing left to
+# learn, whatever the loss says. (In principle a student that predicts a good teacher perfectly has
+# a KL of 0 too; the green line then stays above the blue one.)
 
 # %% [markdown] tags=["slide"]
 # ## The implementation
@@ -348,6 +363,13 @@ claim(
 
 # %%
 show_source(DINOLoss.forward)
+
+# %% [markdown] tags=["skip"]
+# The loss is the mean over the pairs of views where {eq}`eq-dino` has their sum, so that its size
+# does not depend on the number of views. What it calls `probabilities` is $P_t$, with the centre of
+# the batches before this one, or with Sinkhorn–Knopp in its place (see below):
+
+# %%
 show_source(DINOLoss.probabilities)
 
 # %% [markdown] tags=["skip"]
@@ -398,14 +420,16 @@ claim(
 
 # %% [markdown] tags=["skip"]
 # The head goes through a *bottleneck*, scales the result to length 1, and compares it with
-# prototypes of length 1. With 65,536 prototypes that saves most of its weights.
+# prototypes of length 1. With 65,536 prototypes the bottleneck saves most of the head's weights.
 
 # %% tags=["skip"]
 show_source(DINOHead.forward)
 
 # %% [markdown] tags=["skip"]
-# In the teacher's step parameters are averaged and buffers copied. Names and shapes are checked
-# first, so a teacher of another architecture is refused by name.
+# In the teacher's step parameters are averaged, and buffers such as running statistics are copied.
+# (DINO's code averages parameters alone; its teacher stays in training mode and keeps statistics of
+# its own. A ViT has none.) Names and shapes are checked first: where the teacher has another
+# architecture, the error names the first part that differs.
 
 # %% tags=["skip"]
 show_source(update_teacher)
@@ -462,9 +486,9 @@ claim(
 )
 
 # %% [markdown] tags=["skip"]
-# It balances the *batch*, so it wants large ones; and like centring it needs sharpening beside it
-# (try 0.1 in the widget above). Its own answers have the green line at $\log K$ by construction, so
-# the widget shows a plain softmax of the teacher's scores, as a user of the network would take it.
+# It balances the *batch*, so it wants large batches. Like centring it needs sharpening beside it
+# (try 0.1 in the widget above). By construction the answers that it gives have a green line at
+# $\log K$. So the widget shows a plain softmax of the teacher's scores instead.
 
 # %% tags=["skip"]
 show_source(sinkhorn_knopp)
@@ -510,15 +534,12 @@ plt.show()
 # %% [markdown] tags=["slide"]
 # **KoLeo** {cite:p}`sablayrolles2019spreading` pushes each class token away from its nearest
 # neighbour in the batch, by $-\frac1B\sum_i \log \min_{j\ne i}\lVert x_i - x_j\rVert$ on the unit
-# sphere. Features that fill the sphere are better for retrieval, which compares distances.
+# sphere. DINOv2's authors found that it helps retrieval, which compares distances.
 
 # %% tags=["hide-input", "check", "skip"]
-def spread(model):
-    """k-NN accuracy on validation, and the mean distance of a feature from its nearest "
-    "neighbour."""
-    train_features, validation = (
-        features(model.teacher["encoder"], s) for s in data[:2]
-    )
+def spread(encoder):
+    """k-NN accuracy on validation, and the mean distance of a feature from the nearest other."""
+    train_features, validation = (features(encoder, s) for s in data[:2])
     x = F.normalize(validation.x, dim=1)
     nearest = (x @ x.T).fill_diagonal_(-1).max(1).values  # cosine
     return (
@@ -527,21 +548,30 @@ def spread(model):
     )
 
 
-without = torch.tensor(
-    [spread(runs["centering", 0.03, seed].model) for seed in (0, 1, 2)]
+def spreads(models):
+    return torch.tensor([spread(model.teacher["encoder"]) for model in models])
+
+
+without = spreads(runs["centering", 0.03, seed].model for seed in SEEDS)
+with_koleo = spreads(
+    collapse_run(data, "centering", 0.03, seed, koleo_weight=0.1).model
+    for seed in SEEDS
 )
-with_koleo = torch.tensor(
-    [
-        spread(collapse_run(data, "centering", 0.03, seed, koleo_weight=0.1).model)
-        for seed in (0, 1, 2)
-    ]
+untrained = spreads(
+    new_dino(seed, centering="centering", teacher_temp=0.03) for seed in SEEDS
 )
+by_pixels = spread(lambda x: x.flatten(1))[0]
 claim(
     "With KoLeo at DINOv2's weight of 0.1 the nearest neighbour of a feature"
     " lies {far:.2f} away in place of {near:.2f} (mean of 3 seeds, 100 steps),"
-    " and k-NN on validation images rises from {knn:.3f} to {knn_koleo:.3f}.",
+    " and k-NN on validation images rises from {knn:.3f} to {knn_koleo:.3f}."
+    " (Untrained it is {start:.3f}. These digits are easy: pixels give"
+    " {pixels:.3f}.)",
     bool((with_koleo[:, 1] > without[:, 1]).all())
-    and with_koleo[:, 0].mean() > without[:, 0].mean() + 0.03,
+    and with_koleo[:, 0].min() > max(without[:, 0].max(), untrained[:, 0].max()) + 0.03
+    and by_pixels > with_koleo[:, 0].max(),
+    start=untrained[:, 0].mean().item(),
+    pixels=by_pixels,
     far=with_koleo[:, 1].mean().item(),
     near=without[:, 1].mean().item(),
     knn=without[:, 0].mean().item(),
@@ -553,8 +583,8 @@ claim(
 
 # %% [markdown] tags=["skip"]
 # The **momentum** is no part that DINOv2 adds. BYOL {cite:p}`grill2020byol` and DINO let it rise
-# along half a cosine from 0.996 to 1, DINOv2's code from 0.992, so that the teacher becomes an ever
-# longer average:
+# along half a cosine from 0.996 to 1, DINOv2's code from 0.992 (0.994 for its large models), so
+# that the teacher becomes an ever longer average:
 
 # %% tags=["hide-input", "check", "skip"]
 half_life = [
@@ -571,7 +601,9 @@ claim(
 )
 
 # %% [markdown] tags=["skip"]
-# All parts together are `DINO`, called with the views of a batch:
+# All parts together are `DINO`, called with the views of a batch. Its call has four steps: the
+# teacher on the whole global views, without a gradient; the student on global views with patches
+# hidden, and on the local views; the loss of the class tokens; then iBOT and KoLeo.
 
 # %% tags=["skip"]
 show_source(DINO.forward)
@@ -620,8 +652,8 @@ claim(
 #    schedule that ends at 1 would freeze the teacher in the past; we hold $m = 0.99$.
 # 5. **The teacher's temperature warms up** (0.04 to 0.07 over 30 *epochs*, not iterations) in the
 #    paper's runs: high ones at the start lead to the uniform collapse.
-# 6. **Sharp at the start**: an untrained network tells images hardly apart. If its weights start
-#    too small for its width, centred scores are all nearly 0 and the target is uniform from the
+# 6. **Sharp at the start**: an untrained network hardly tells images apart. If its weights start
+#    far too small for its width, centred scores are all nearly 0 and the target is uniform from the
 #    first step; no force leads away from there. Xavier's scale, which follows the width, is safe.
 # 7. **Prototypes of length 1**: `F.normalize(prototypes)` is weight normalisation with the gain
 #    fixed at 1, so that no prototype wins by growing. It is the default of DINO's code, not a rule:
@@ -637,7 +669,7 @@ claim(
 # ## The experiment
 #
 # **Question.** Is what DINO learns without labels worth more than pixels, than an untrained
-# encoder, than training on the labels alone? (The answer is mostly no.) **Data.** 5,000 digits of
+# encoder, than training on the labels alone? (After 500 steps the answer is mostly no.) **Data.** 5,000 digits of
 # MNIST, 28 × 28 pixels: 3,000 to train on, 1,000 to choose with, 1,000 to report. **Contestants.**
 # Pixels, the untrained encoder and DINO's teacher, each read by a vote of neighbours and by a
 # logistic probe; and encoder and linear layer trained together on the labels, on DINO's views, from
@@ -739,7 +771,7 @@ def means(name):
 
 
 claim(
-    "So the frozen features do *not* win here. In both readings and with every"
+    "So after 500 steps the frozen features do *not* win. In both readings and with every"
     " number of labels DINO is ahead of the untrained encoder on each seed."
     " But neighbours among pixels are better than either reading of DINO:"
     " {pixels_few:.0f} % against {dino_few:.0f} % with {few} labels,"
@@ -767,8 +799,7 @@ claim(
 claim(
     "The search was short for both sides. DINO's rate came out as {rate}, the"
     " least that was tried, and that of training from scratch on all labels as"
-    " {scratch}, the greatest. So other rates, or a longer pre-training, may"
-    " change these rows.",
+    " {scratch}, the greatest. So other rates may change these rows.",
     kept["chosen"]["DINO's rate"] == 0.003
     and kept["chosen"]["from scratch, 1"][0] == 0.1,
     rate=kept["chosen"]["DINO's rate"],
@@ -776,9 +807,65 @@ claim(
 )
 
 # %% [markdown] tags=["skip"]
-# A difference within its spread decides nothing. Much of what self-supervision knows here stands in
-# the views, and training on the labels sees the same views. These differences belong to this small
-# network, 500 steps and these digits.
+# A longer pre-training does change them. The next cell trains the network of the first seed for
+# 3,000 steps in place of 500, with everything else as it was:
+
+# %% tags=["long", "hide-input", "skip"] name="six-times-as-long"
+from dlcourse.self_supervised_learning import label_subset, logistic_probe
+from dlcourse.self_supervised_learning.experiments.digit_labels import pretrain_dino
+
+pictures = mnist()
+taught = pretrain_dino(pictures.train.x, 0, lr=0.003, steps=3000, batch_size=128)
+fitted, chosen_on, reported = (features(taught, split) for split in pictures)
+longer = {"k-NN": [], "probe": []}
+for share in (0.01, 0.1, 1.0):
+    fit = label_subset(fitted, share, 0)
+    choose = label_subset(chosen_on, min(1.0, 3 * share), 0)
+    k = max((1, 5, 20), key=lambda k: knn_accuracy(fit, choose, k=k))
+    longer["k-NN"].append(knn_accuracy(fit, reported, k=k))
+    longer["probe"].append(logistic_probe(fit, choose, reported).test_accuracy)
+keep(**longer)
+
+# %% tags=["hide-input", "check"]
+longer = {
+    f"DINO, {reading}": 100 * torch.tensor(recorded("120.1b.six-times-as-long")[reading])
+    for reading in ("k-NN", "probe")
+}
+pixel_rows = ("pixels, k-NN", "pixels, probe")
+say(
+    "| test accuracy (%), first seed |"
+    + "".join(f" {count:,} labels |" for count in labels)
+    + "\n|---|---|---|---|\n"
+    + "\n".join(
+        f"| {name} | " + " | ".join(f"{value:.1f}" for value in values) + " |"
+        for name, values in {
+            **{f"{name}, 500 steps": accuracy[name][:, 0] for name in FROZEN},
+            **{f"{name}, 3,000 steps": longer[name] for name in FROZEN},
+            **{name: accuracy[name][:, 0] for name in (*pixel_rows, "from scratch")},
+        }.items()
+    )
+)
+by_probe, neighbours = longer["DINO, probe"], accuracy["pixels, k-NN"][:, 0]
+claim(
+    "So the probe gains {least:.0f} to {most:.0f} points. With {few} and {some}"
+    " labels it is now ahead of neighbours among pixels, with {all:,} it is"
+    " level with them. Training on the labels stays ahead. One seed says that"
+    " 500 steps were too few, not how far more steps would carry.",
+    (by_probe > accuracy["DINO, probe"][:, 0] + 4).all()
+    and (by_probe[:2] > neighbours[:2] + 1).all()
+    and (by_probe[2] - neighbours[2]).abs() < 1.5
+    and (accuracy["from scratch"][:, 0] > by_probe).all(),
+    least=(by_probe - accuracy["DINO, probe"][:, 0]).min().item(),
+    most=(by_probe - accuracy["DINO, probe"][:, 0]).max().item(),
+    few=labels[0],
+    some=labels[1],
+    all=labels[2],
+)
+
+# %% [markdown] tags=["skip"]
+# A difference within its spread decides nothing. Much of what DINO learns here is told to it by the
+# views, and training on the labels sees the same views. These differences belong to this small
+# network and these digits.
 
 # %% [markdown] tags=["slide"]
 # ## At scale
@@ -838,12 +925,12 @@ def kept_by(key, name):
 ratio = kept_by("120.1b.dinov2-step", "ratio")
 if ratio is not None:
     claim(
-        "Compiled, our step is {a:.2f} times as fast as the compiled step with"
-        " transformers' encoder ({low:.2f} to {high:.2f} over the rounds),"
-        " {b:.2f} times as fast as ours uncompiled, and {c:.2f} times as fast"
-        " as one pass for each crop. It reaches {peak:.0%} of what a large"
-        " matrix product reaches.",
-        1 < ratio["transformers compiled"][0] < 1.6
+        "Compiled, our step is about as fast as the compiled step with"
+        " transformers' encoder ({a:.2f} times in the median, {low:.2f} to"
+        " {high:.2f} over the rounds). It is {b:.2f} times as fast as ours"
+        " uncompiled, and {c:.2f} times as fast as one pass for each crop. It"
+        " reaches {peak:.0%} of what a large matrix product reaches.",
+        0.9 < ratio["transformers compiled"][0] < 1.3
         and min(ratio["eager"][1], ratio["crop by crop"][1]) > 1,
         a=ratio["transformers compiled"][0],
         low=ratio["transformers compiled"][1],
@@ -1022,9 +1109,9 @@ claim(
 # - The views decide what is learned. Crops and brightness say nothing about mirror images here,
 #   because we left `flip` out: a digit is not its mirror image. A view that destroys what you need
 #   teaches the network to ignore it.
-# - Five hundred steps of two views are not 100 epochs of ImageNet. Multi-crop needs more of them
-#   than we can take here, so the CPU runs have two global views and no local ones; the GPU runs
-#   have both.
+# - Five hundred steps of two views, or 3,000, are not 100 epochs of ImageNet. Multi-crop needs more
+#   steps than we can take here, so the CPU runs have two global views and no local ones; the GPU
+#   runs have both.
 # - At work, take the published DINOv2 weights (`transformers`, `torch.hub`), or `lightly`'s losses
 #   to train your own. Use this page to understand them, and as a reference to test against.
 
@@ -1039,7 +1126,7 @@ claim(
 #
 # - The student predicts the teacher on *another* view; the teacher is the student's moving average.
 # - Centring alone ends uniform, sharpening alone ends one-hot; together they hold each other.
-# - Watch the teacher's entropy and the KL: a KL of 0 is a dead run.
+# - Watch the teacher's entropy and that of the mean answer: where they are equal, the run is dead.
 # - The teacher gets no gradient, sees only global views, and is moved whole: encoder, head,
 #   buffers.
 # - DINOv2 = DINO + iBOT on hidden patches + KoLeo + Sinkhorn–Knopp, at scale and on curated data.

@@ -684,19 +684,9 @@ show_source(clip_loss_gathered)
 # open_clip's (`local_loss=True, gather_with_grad=True`): both are tests. On two GPUs:
 
 # %% tags=["gpu", "hide-input"] name="two-gpus"
-from dlcourse.large_scale_training import distributed, launch
-from dlcourse.large_scale_training.experiments.scaling import need_gpus
-from dlcourse.multimodal_fusion.experiments.clip_speed import Shape, measure_ranks
+from dlcourse.multimodal_fusion.experiments.clip_speed import Shape, measure_two_gpus
 
-need_gpus(2)
-
-
-def on_a_rank(shape, batch):
-    with distributed() as world:
-        return measure_ranks(shape, batch, world.device)
-
-
-first, *_ = launch(on_a_rank, 2, Shape(), 1024, time_limit=110)
+first = measure_two_gpus(Shape(), 1024)
 print({name: value for name, value in first.items() if name != "seconds"})
 for name, times in first["seconds"].items():
     print(f"{name}: {1e3 * statistics.median(times):.1f} ms a step")

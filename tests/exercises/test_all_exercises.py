@@ -3,8 +3,10 @@
 import ast
 import dataclasses
 import importlib
+import inspect
 import itertools
 import re
+import textwrap
 
 import pytest
 import torch
@@ -136,6 +138,35 @@ def test_an_answer_that_knows_the_fixed_cases_by_heart_fails_on_a_fresh_one(exer
     assert checker.examine(exercise, by_heart, fresh=iter([123_456, 7])).status == checker.FAILED
 
 
+def _with_other_numbers(exercise):
+    """The reference with one of its numbers made 10 times as large, or a thousandth of it.
+
+    Whole numbers such as 1 and 2 are left out: they are counts, and often any other does as well.
+    """
+    tree = ast.parse(textwrap.dedent(inspect.getsource(exercise.reference)))
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, float):
+            continue
+        number = node.value
+        if number == int(number):
+            continue
+        for node.value in (10 * number, number / 1000):
+            yield number, run_cell(ast.unparse(tree), **vars(_module(exercise)))
+        node.value = number
+
+
+def _module(exercise):
+    return importlib.import_module(exercise.reference.__module__)
+
+
+@pytest.mark.parametrize("exercise", FUNCTIONS, ids=by_key)
+def test_another_number_in_the_reference_is_noticed_by_some_case(exercise):
+    """A bound that acts in no case could be any other, and the answer would pass."""
+    for number, names in _with_other_numbers(exercise):
+        verdict = checker.examine(exercise, names[exercise.reference.__name__])
+        assert verdict.status == checker.FAILED, number
+
+
 @pytest.mark.parametrize("exercise", FUNCTIONS, ids=by_key)
 def test_every_exercise_has_edge_cases_of_its_own_form(exercise):
     names = list(checker.inspect.signature(exercise.reference).parameters)
@@ -171,6 +202,7 @@ def test_every_loss_and_everything_between_trained_layers_must_train():
         "120.1a.align-and-spread", "120.1a.contrastive-loss", "120.1a.supervised-contrast",
         "120.1b.dino-loss", "120.1b.koleo", "120.1c.mask-tokens", "120.1c.masked-l1",
         "120.2.fill-in", "120.2.normalised-loss", "120.2.random-masking",
+        "121.1a.average-present", "121.1a.read-across",
     }  # fmt: skip
 
 

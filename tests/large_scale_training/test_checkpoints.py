@@ -5,6 +5,7 @@ fixtures, and the tests read them one by one.
 """
 
 import contextlib
+import functools
 import io
 import itertools
 import json
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -43,7 +45,7 @@ from dlcourse.large_scale_training import (
     set_rng_state,
     shard,
 )
-from dlcourse.large_scale_training.checkpoints import _shared, checksums
+from dlcourse.large_scale_training.checkpoints import _shared, checksums, saving
 from dlcourse.large_scale_training.checkpoints.random_state import with_new_streams
 from dlcourse.large_scale_training.experiments.crashes import progress
 
@@ -794,6 +796,10 @@ def test_what_could_not_come_back_equal_is_refused_when_saving(tmp_path):
     model.register_buffer("sparse", torch.eye(3).to_sparse())
     with pytest.raises(TypeError, match="sparse cannot be saved"):
         save_checkpoint(tmp_path, model, torch.optim.SGD(model.parameters(), lr=0.1))
+    model = pair_of_linears()
+    model.register_buffer("mask", torch.ones(1, 3).expand(2, 3))  # loading would write into it
+    with pytest.raises(TypeError, match="mask cannot be saved: it was made by expand"):
+        save_checkpoint(tmp_path, model, torch.optim.SGD(model.parameters(), lr=0.1))
     model = WithExtraState()
     model.seen = object()
     with pytest.raises(TypeError, match="could not be loaded again"):
@@ -944,6 +950,62 @@ def test_a_commit_removes_only_what_a_save_has_written(tmp_path):
     assert [p.name for p in first.iterdir()] == ["notes.txt"]
     for name in ("step-10-best", "elsewhere"):
         assert (tmp_path / name / ".metadata").read_text() == "mine"
+
+
+@pytest.mark.parametrize("step", [-1, np.int64(-1), 1.0, "3", None, torch.tensor(2.0)])
+def test_a_step_that_is_no_count_is_refused_and_the_previous_checkpoint_stays(tmp_path, step):
+    """A version of step -1 was saved, the one before it removed, and neither could be loaded."""
+    model, optimizer = trained(adam)
+    for save in (save_checkpoint, save_checkpoint_async):
+        save_checkpoint(tmp_path, model, optimizer, step=7)
+        with pytest.raises((TypeError, ValueError), match="step must be"):
+            save(tmp_path, model, optimizer, step=step)
+        assert load_checkpoint(tmp_path, model, optimizer)["step"] == 7
+
+
+@pytest.mark.parametrize("step", [np.int64(5), torch.tensor(5)])
+def test_the_step_comes_back_as_a_number_of_python(tmp_path, step):
+    model, optimizer = trained(adam)
+    save_checkpoint(tmp_path, model, optimizer, step=step)
+    found = load_checkpoint(tmp_path, model, optimizer)["step"]
+    assert (type(found), found) == (int, 5)
+
+
+def test_jobs_with_one_folder_save_one_after_the_other(tmp_path):
+    """Each would else remove the other's version, and a checkpoint would be left that is none."""
+    model, optimizer = trained(adam)
+    with ThreadPoolExecutor(4) as jobs:
+        saves = [
+            jobs.submit(save_checkpoint, tmp_path, model, optimizer, step=k) for k in range(8)
+        ]
+        versions = [save.result() for save in saves]
+    assert [v for v in versions if v.exists()] == [tmp_path / (tmp_path / "latest").read_text()]
+    load_checkpoint(tmp_path, model, optimizer)
+
+
+def test_the_turn_to_save_is_waited_for_and_ends_with_the_process_that_has_it(
+    tmp_path, monkeypatch
+):
+    model, optimizer = trained(adam)
+    save_checkpoint(tmp_path, model, optimizer, step=1)
+    monkeypatch.setattr(saving, "_turn", functools.partial(saving._turn, patience=0.2))
+    script = (
+        "import fcntl, os, sys, time; folder = os.open(sys.argv[1], os.O_RDONLY); "
+        "fcntl.flock(folder, fcntl.LOCK_EX); print(flush=True); time.sleep(300)"
+    )
+    old_job = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE)
+    try:
+        old_job.stdout.readline()
+        for save in (save_checkpoint, save_checkpoint_async):
+            with pytest.raises(RuntimeError, match="another process has been saving"):
+                save(tmp_path, model, optimizer, step=2)
+        assert load_checkpoint(tmp_path, model, optimizer)["step"] == 1
+    finally:
+        old_job.kill()
+        old_job.wait()
+    save_checkpoint_async(tmp_path, model, optimizer, step=3).wait()
+    save_checkpoint(tmp_path, model, optimizer, step=4)
+    assert load_checkpoint(tmp_path, model, optimizer)["step"] == 4
 
 
 def test_a_lost_pointer_is_told_from_no_checkpoint(saved):

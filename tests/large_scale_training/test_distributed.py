@@ -7,6 +7,7 @@ fixtures, and the tests read them one by one.
 import contextlib
 import importlib
 import io
+import math
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ import threading
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import cloudpickle
 import numpy as np
@@ -525,6 +527,24 @@ def test_a_rank_that_hangs_says_where(tmp_path):
     assert "in wait_for_ever" in (tmp_path / "stack-0.txt").read_text()
 
 
+def test_a_rank_that_failed_is_told_where_another_does_not_let_itself_be_ended(tmp_path):
+    """As one that handles SIGTERM: the others wait for it up to the time limit."""
+    module = importlib.import_module("dlcourse.large_scale_training.distributed.launch")
+    (tmp_path / "stack-0.txt").write_text("in saves_what_it_has")
+    (tmp_path / "error-1.txt").write_text("ValueError: the cause")
+    text = str(module._stopped(tmp_path, 2, 5.0))
+    assert "rank 1 had failed:\nValueError: the cause" in text
+    assert "rank 0:\nin saves_what_it_has" in text
+
+
+def test_a_script_that_cannot_be_imported_is_told_how_it_could(tmp_path):
+    module = importlib.import_module("dlcourse.large_scale_training.distributed.launch")
+    first = SimpleNamespace(exitcode=1, local_rank=0)
+    error = SimpleNamespace(get_first_failure=lambda: (0, first))
+    text = str(module._explain(error, tmp_path, 1, 5.0))
+    assert "ended before the function began" in text and "__main__" in text
+
+
 def test_no_rank_outlives_a_killed_launcher(tmp_path):
     script = """
         import os, sys, time
@@ -563,8 +583,9 @@ def test_launch_refuses_senseless_arguments_before_starting_anything():
         launch("train.py", 2)
     with pytest.raises(ValueError, match="nproc_per_node"):
         launch(print, 0)
-    with pytest.raises(ValueError, match="time_limit > 0"):
-        launch(print, 1, time_limit=0)
+    for limit in (0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="time_limit > 0"):
+            launch(print, 1, time_limit=limit)
     with pytest.raises(TypeError, match="create such objects .* inside fn"):
         launch(print, 1, threading.Lock())
 

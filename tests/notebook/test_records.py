@@ -207,6 +207,13 @@ def test_frame_of_a_long_cell_says_that_it_takes_minutes_and_no_cuda():
     assert "in 3 minutes." in bundle["text/plain"] and "CUDA" not in bundle["text/plain"]
 
 
+def test_a_page_shows_no_warning_of_the_machine_that_recorded():
+    warning = stream("/opt/venv/site-packages/torch/profiler.py:224: UserWarning\n", "stderr")
+    bundle = records.frame("gpu", record([stream("1\n"), warning]))
+    assert "1" in bundle["text/plain"]
+    assert not any("UserWarning" in shown for shown in bundle.values())
+
+
 @pytest.mark.parametrize(
     "changed, said", [("cell", "cell has changed since"), ("code", "record of older code")]
 )

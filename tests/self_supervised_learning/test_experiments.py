@@ -19,7 +19,9 @@ from dlcourse.self_supervised_learning import (
     VisionTransformer,
     fine_tune,
     logistic_probe,
+    patchify,
     pretrain,
+    unpatchify,
 )
 from dlcourse.self_supervised_learning.experiments import (
     benchmark_fine_tuning,
@@ -28,6 +30,7 @@ from dlcourse.self_supervised_learning.experiments import (
     digit_labels,
     dino_collapse,
     dino_step,
+    painting,
     simclr_runs,
     simmim_grid,
     simmim_runs,
@@ -785,3 +788,43 @@ def test_curves_of_a_watched_run_are_entropies():
     assert (kl > 0) and (0 < h <= mixed + 1e-6) and mixed <= math.log(64) + 1e-6
     p = run.answers
     assert h == pytest.approx(-(p * p.clamp_min(1e-30).log()).sum(1).mean().item(), abs=1e-4)
+
+
+# --- Guesses without a network ---------------------------------------------------------------
+
+
+def test_the_linear_guess_finds_what_is_linear_in_the_visible_pixels():
+    """Every patch is a multiple of one number, so one visible patch tells all others."""
+    generator = torch.Generator().manual_seed(0)
+    pattern = torch.randn(1, 3, 8, 12, generator=generator).double()
+    images = torch.randn(40, 1, 1, 1, generator=generator) * pattern
+    mask = (torch.rand(8, 6, generator=generator).argsort(1) > 0).float()  # one patch is visible
+    guess = painting.linear_guess(images[8:], images[:8], mask, 4, decay=1e-6)
+    torch.testing.assert_close(guess, images[:8], rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("by", ["linear", "smooth"])
+def test_a_guess_leaves_visible_patches_and_does_not_look_at_hidden_ones(by):
+    generator = torch.Generator().manual_seed(0)
+    known, images = torch.rand(2, 20, 3, 8, 8, generator=generator)
+    mask = torch.tensor([[1.0, 0, 0, 1]]).repeat(20, 1)
+    hidden = unpatchify(mask[..., None].expand(-1, -1, 48), 4, (8, 8)).bool()
+
+    def guess(x):
+        if by == "linear":
+            return painting.linear_guess(known, x, mask, 4)
+        return painting.smooth_guess(x, mask, 4, 1.0)
+
+    painted = guess(images)
+    assert torch.equal(painted[~hidden], images[~hidden])
+    assert torch.equal(painted, guess(torch.where(hidden, torch.tensor(0.5), images)))
+    with pytest.raises(ValueError, match="mask must be"):
+        painting.smooth_guess(images, mask[:, :3], 4, 1.0)
+
+
+def test_the_smooth_guess_of_great_width_is_the_mean_colour_of_what_is_visible():
+    images = torch.rand(3, 3, 8, 12, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[0.0, 1, 1, 0, 1, 1]]).repeat(3, 1)
+    visible = patchify(images, 4)[:, [0, 3]].unflatten(2, (16, 3)).mean((1, 2))  # (3, 3)
+    painted = patchify(painting.smooth_guess(images, mask, 4, 1e4), 4)[:, 1].unflatten(1, (16, 3))
+    torch.testing.assert_close(painted, visible[:, None].expand(-1, 16, -1))

@@ -63,7 +63,9 @@ class MixedPrecision:
                 accumulated, so that only a part's activations are in memory at once.
             count: ``count(*targets)``, over how many terms the mean loss of these targets is taken.
                 Parts are weighted by it. By default all parts weigh the same, which is wrong where
-                targets are ignored (padding): give ``lambda y: (y != -100).sum()`` then.
+                targets are ignored (padding): give ``lambda y: (y != -100).sum()`` then; with
+                weights of the classes, by whose sum their mean is divided, ``lambda y:
+                weight[y].sum()``. A loss that is a sum takes no parts.
 
         Raises ValueError for another dtype, or a norm or number that is not above 0.
         """

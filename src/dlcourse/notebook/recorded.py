@@ -20,7 +20,9 @@ from dlcourse.notebook.prose import show
 from dlcourse.notebook.records import CellRecord, RecordError
 
 RECORDING = "DLCOURSE_RECORDING"  # set in the kernel of ``dlcourse record``
-_PAUSE = 1.0  # seconds between two cells, above which a person must have started the second
+#: Seconds between two cells, above which a person must have started the second. A front end that
+#: runs all cells may need a second between two of them: a busy machine, or a kernel far away.
+_PAUSE = 3.0
 _DIGITS = 7  # of a value that is kept: as many as a float32 has
 
 
@@ -149,6 +151,14 @@ def show_recorded(key: str) -> CellRecord | None:
     return record
 
 
+def _nobody_is_there(shell: Any) -> bool:
+    """Whether nbconvert, papermill or the like runs the notebook: nobody to answer a question.
+
+    Between two of their cells may lie any time, when the machine is busy.
+    """
+    return not getattr(getattr(shell, "kernel", None), "_allow_stdin", True)
+
+
 def load_ipython_extension(shell: Any) -> None:
     """``%load_ext dlcourse.notebook``: the cell magic ``%%recorded``."""
     hand = _Hand()
@@ -161,6 +171,10 @@ def load_ipython_extension(shell: Any) -> None:
         if not hand.started_by_hand:
             took = f"about {records.duration(record.seconds)}" if record else "minutes"
             print(f"Not run with the others. Run this cell by itself to compute it here ({took}).")
+            return
+        if _nobody_is_there(shell):
+            show_recorded(key)
+            print("Not run: no person has started this notebook.")
             return
         from dlcourse.devices import gpu_available
 

@@ -272,7 +272,8 @@ def frame(
         alt: alternative text for recorded images; by default their ``text/plain``.
     """
     note = note_of(kind, record, changed)
-    outputs = record.outputs if record else []
+    # Warnings are for whoever records: they name paths of another machine. The record keeps them.
+    outputs = [o for o in record.outputs if o.get("name") != "stderr"] if record else []
     state = "missing" if record is None else "stale" if changed else "current"
     body = "\n".join(_output_html(output, alt) for output in outputs)
     markup = (

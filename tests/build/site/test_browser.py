@@ -29,7 +29,7 @@ FLAGS = [
     "--disable-sync",
 ]
 CONTRAST = 4.5  # WCAG 2, level AA, text of normal size
-NARROW = 390  # CSS pixels, a telephone
+NARROW, WIDE = 390, 1280  # CSS pixels: a telephone, a laptop
 
 
 def listed_pages() -> list[str]:
@@ -166,7 +166,8 @@ RAW_TEX = """() => {
   return article.textContent.match(/\\$[^$\\n]*\\\\[a-zA-Z]+[^$\\n]*\\$|\\\\\\(|\\\\\\[/g) || [];
 }"""
 
-FORMULAS = """[...document.querySelectorAll('article .math')]
+# Labels in drawings have the class too, and are text.
+FORMULAS = """[...document.querySelectorAll('article .math:not(svg *)')]
   .map(node => node.querySelectorAll('mjx-container').length)"""
 
 
@@ -212,6 +213,34 @@ SMALL = """() => {
   return bad.slice(0, 5);
 }"""
 
+# On a wide screen: a displayed formula or a table that is not seen whole, a label of a drawing that
+# touches the sides of its box.
+FULL = """() => {
+  const bad = [];
+  for (const formula of document.querySelectorAll("mjx-container[display='true']")) {
+    if (formula.checkVisibility() && formula.scrollWidth > formula.clientWidth + 2) {
+      const text = formula.querySelector('mjx-assistive-mml')?.textContent ?? '';
+      bad.push(`${formula.scrollWidth} > ${formula.clientWidth} px: ${text.trim().slice(0, 60)}`);
+    }
+  }
+  for (const table of document.querySelectorAll('.pst-scrollable-table-container')) {
+    if (table.scrollWidth > table.clientWidth + 2) bad.push(`cut table: ${table.innerText}`);
+  }
+  for (const drawing of document.querySelectorAll('figure.diagram svg')) {
+    const boxes = [...drawing.querySelectorAll('rect')].map(node => node.getBoundingClientRect());
+    for (const text of drawing.querySelectorAll('text')) {
+      const label = text.getBoundingClientRect();
+      const [x, y] = [(label.left + label.right) / 2, (label.top + label.bottom) / 2];
+      const around = boxes.filter(b => b.left < x && x < b.right && b.top < y && y < b.bottom)
+        .sort((a, b) => a.width - b.width)[0];
+      if (around && (label.left < around.left + 2 || label.right > around.right - 2)) {
+        bad.push(`wider than its box: ${text.textContent}`);
+      }
+    }
+  }
+  return bad.slice(0, 5);
+}"""
+
 LOADED = "Promise.all([...document.images].map(image => image.decode().catch(() => 0)))"
 FILTERED = """[...document.querySelectorAll('article img')]
   .filter(image => getComputedStyle(image).filter !== 'none').map(image => image.alt)"""
@@ -228,6 +257,7 @@ class Look:
     raw_tex: list[str]
     poor_contrast: list[str]
     filtered: list[str]
+    full: list[str]
     narrow_width: int
     cut: list[str]
     small: list[str]
@@ -250,6 +280,8 @@ def look(browser, address) -> Callable[[str, str], Look]:
             "poor_contrast": tab.evaluate(COLORS % CONTRAST) if has_article else [],
             "filtered": tab.evaluate(FILTERED),
         }
+        tab.set_viewport_size({"width": WIDE, "height": 900})
+        seen["full"] = tab.evaluate(FULL)
         tab.set_viewport_size({"width": NARROW, "height": 800})
         tab.evaluate(LOADED)
         narrow = {
@@ -300,9 +332,14 @@ def test_nothing_is_cut_or_covered_on_a_narrow_screen(look, page):
     assert look(page, "light").cut == []
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_formulas_and_labels_have_room_on_a_wide_screen(look, page):
+    assert look(page, "light").full == []
+
+
 def test_what_scrolls_sideways_shows_that_there_is_more(visit):
     tab = visit("chapters/119_large_scale_training/2_optimizers", width=NARROW).page
-    picture = tab.wait_for_selector(".picture[data-more]")
+    picture = tab.wait_for_selector(".picture[data-more][tabindex='0']")
     picture.evaluate("node => { node.scrollLeft = node.scrollWidth; }")
     tab.wait_for_function("node => !node.hasAttribute('data-more')", arg=picture)
 

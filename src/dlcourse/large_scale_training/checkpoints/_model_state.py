@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 _PUT_IN = ("_orig_mod.", "_checkpoint_wrapped_module.")  # by torch.compile, checkpoint_wrapper
@@ -63,3 +64,10 @@ def check_saveable(name: str, value: Tensor) -> None:
     if value.layout != torch.strided or value.is_quantized or value.is_meta:
         kind = "quantized" if value.is_quantized else "meta" if value.is_meta else value.layout
         raise TypeError(f"{name} cannot be saved: it is a tensor of kind {kind}, not a dense one")
+    if not isinstance(value, DTensor) and any(
+        stride == 0 and size > 1 for stride, size in zip(value.stride(), value.shape, strict=True)
+    ):
+        raise TypeError(
+            f"{name} cannot be saved: it was made by expand, and nothing can be written into it "
+            "when it is loaded; make it with .clone()"
+        )

@@ -72,19 +72,26 @@ def save_checkpoint_async(
     that its messages and those of training cannot mix. A crash before the end of the writing
     leaves the previous checkpoint.
     """
-    root, version, state = prepare(path, model, optimizer, step, extra)
-    group = dist.new_group(backend="gloo") if dist.is_initialized() else None
+    root, version, state, turn = prepare(path, model, optimizer, step, extra)
     written = problem = None
-    try:
-        written = dcp.async_save(state, checkpoint_id=root / version, process_group=group)
-    except CheckpointException as error:
-        problem = ordinary(error, f"the save to {root / version}")
-    except Exception as error:
-        problem = error
-    agree(problem)
-    with_one_thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-    future = with_one_thread.submit(complete, root, version, written.result, group)
-    with_one_thread.shutdown(wait=False)
+    with turn:
+        group = dist.new_group(backend="gloo") if dist.is_initialized() else None
+        try:
+            written = dcp.async_save(state, checkpoint_id=root / version, process_group=group)
+        except CheckpointException as error:
+            problem = ordinary(error, f"the save to {root / version}")
+        except Exception as error:
+            problem = error
+        agree(problem)
+        with_one_thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        turn_of_thread = turn.pop_all()
+
+        def finish() -> Path:
+            with turn_of_thread:
+                return complete(root, version, written.result, group)
+
+        future = with_one_thread.submit(finish)
+        with_one_thread.shutdown(wait=False)
     return PendingCheckpoint(root, future, group)
 
 

@@ -6,10 +6,13 @@ Chapter: ``119_large_scale_training/1b_checkpoints``.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import operator
 import os
 import re
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +72,7 @@ def save_checkpoint(
     Args:
         path: the checkpoint's folder; created if needed.
         model, optimizer: saved with names, not positions, and not changed in any way.
-        step: steps done so far.
+        step: steps done so far, a whole number of at least 0.
         extra: whatever else a resumed run needs, *of this rank*: the state of the schedule, the
             scaler, the random generators (``rng_state``), the position in the data. Tensors,
             numbers, strings, None and dicts, lists and tuples of these.
@@ -77,35 +80,86 @@ def save_checkpoint(
     Returns: the folder of the version.
 
     Raises:
-        TypeError: ``extra``, model or optimizer hold something that could not come back equal.
-        RuntimeError: an asynchronous save to ``path`` has not been waited for.
+        TypeError: ``extra``, model or optimizer hold something that could not come back equal, or
+            ``step`` is no whole number.
+        ValueError: ``step`` is below 0.
+        RuntimeError: an asynchronous save to ``path`` has not been waited for, or another process
+            does not finish its save to ``path``.
         OSError: the disk is full, or the folder can't be written. The previous checkpoint counts.
     """
-    root, version, state = prepare(path, model, optimizer, step, extra)
-    return complete(root, version, lambda: dcp.save(state, checkpoint_id=root / version))
+    root, version, state, turn = prepare(path, model, optimizer, step, extra)
+    with turn:
+        return complete(root, version, lambda: dcp.save(state, checkpoint_id=root / version))
 
 
 def prepare(
     path: str | os.PathLike[str], model: nn.Module, optimizer: Optimizer, step: int, extra: Any
-) -> tuple[Path, str, dict[str, Any]]:
-    """The checkpoint's folder, made if needed; a new version's name; and what is to be saved."""
+) -> tuple[Path, str, dict[str, Any], contextlib.ExitStack]:
+    """The checkpoint's folder, made if needed; a new version's name; what is to be saved; and the
+    turn to save to the folder, which must be closed."""
     no_warning_about_one_process()
     root, state, problem = Path(os.path.realpath(path)), {}, None
+    turn = contextlib.ExitStack()
     try:
         if folder_id(root) in unwaited:
             raise RuntimeError(
                 f"an asynchronous save to {root} is under way: call wait() on what "
                 "save_checkpoint_async returned, on every rank, before the next save"
             )
+        step = _count(step)
         state = _collect(model, optimizer, step, extra)
         root.mkdir(parents=True, exist_ok=True)
+        if rank() == 0:
+            turn.enter_context(_turn(root))
     except Exception as error:
         problem = error
-    agree(problem)
-    version = [f"step-{step:08d}-{uuid.uuid4().hex[:8]}"]
-    if dist.is_initialized():
-        dist.broadcast_object_list(version, src=0)  # one name for all ranks
-    return root, version[0], state
+    with turn:  # given back where this fails
+        agree(problem)
+        version = [f"step-{step:08d}-{uuid.uuid4().hex[:8]}"]
+        if dist.is_initialized():
+            dist.broadcast_object_list(version, src=0)  # one name for all ranks
+        return root, version[0], state, turn.pop_all()
+
+
+def _count(step: Any) -> int:
+    try:
+        count = int(operator.index(step))  # NumPy's and a tensor's too
+    except TypeError:
+        raise TypeError(f"step must be a whole number, got {step!r}") from None
+    if count < 0:  # no name of a version: it would be saved, and not be found
+        raise ValueError(f"step must be at least 0, got {step!r}")
+    return count
+
+
+@contextlib.contextmanager
+def _turn(root: Path, patience: float = 30.0) -> Iterator[None]:
+    """The right to save to a folder. One process has it at a time, and with its death it ends.
+
+    A job that was started again can meet the old one, which still saves. A commit removes all
+    versions but its own: each would remove the other's, and none would be left.
+    """
+    folder = os.open(root, os.O_RDONLY)
+    try:
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.05)
+                    continue
+                raise RuntimeError(
+                    f"another process has been saving to {root} for {patience:g} s: two jobs "
+                    "need two folders, and a job that was started again the end of the old one"
+                ) from None
+            except OSError:
+                pass  # a file system without locks
+            break
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_UN)  # also where a forked process has the folder open
+        os.close(folder)
 
 
 def _collect(model: nn.Module, optimizer: Optimizer, step: int, extra: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import logging
+import math
 import os
 import signal
 import sys
@@ -70,7 +71,8 @@ def launch(
         LaunchError: a rank raised, or died, more than ``max_restarts`` times; the message holds
             the traceback of the first that failed. To leave by ``sys.exit`` or ``os._exit``,
             whatever the status, is to fail: there is no result to return.
-        TimeoutError: the time limit was reached; the message holds each rank's stack.
+        TimeoutError: the time limit was reached; the message holds each rank's stack, and the
+            traceback of ranks that had failed before, where others did not let themselves be ended.
         TypeError: ``fn`` is no function, or ``fn`` or ``args`` cannot be pickled.
         ValueError: a count or a limit makes no sense.
     """
@@ -83,9 +85,10 @@ def launch(
         raise TypeError(f"fn must be a function to run on each rank, got {type(fn).__name__}")
     if not isinstance(nproc_per_node, int) or nproc_per_node < 1:
         raise ValueError(f"nproc_per_node must be a whole number of at least 1: {nproc_per_node!r}")
-    if max_restarts < 0 or time_limit <= 0:
+    if max_restarts < 0 or not 0 < time_limit < math.inf:
         raise ValueError(
-            f"max_restarts must be >= 0 and time_limit > 0: {max_restarts}, {time_limit}"
+            "max_restarts must be >= 0 and time_limit > 0 and finite: "
+            f"{max_restarts}, {time_limit}"
         )
     try:
         payload = cloudpickle.dumps((fn, args))
@@ -280,6 +283,11 @@ def _explain(
         logs = sorted(reports.glob(f"**/{failure.local_rank}/stderr.log"))
         tail = _read(logs[-1])[-2000:] if logs else ""
         reason = f"exit status {failure.exitcode} without an exception\n{tail}"
+        if not tail:
+            reason += (
+                "It ended before the function began. Each process starts by importing the script: "
+                "call launch below `if __name__ == \"__main__\":`, in a script that is a file"
+            )
     return LaunchError(f"rank {rank} of {nproc} failed: {reason}", rank, failure.exitcode)
 
 
@@ -288,9 +296,11 @@ def _stopped(reports: Path, nproc: int, time_limit: float) -> TimeoutError | Non
     if not any(stacks.values()):
         return None
     where = "\n".join(f"rank {rank}:\n{text}" for rank, text in stacks.items() if text)
+    raised = [(rank, _read(reports / f"error-{rank}.txt")) for rank in range(nproc)]
+    failed = "".join(f"rank {rank} had failed:\n{text}\n" for rank, text in raised if text)
     return TimeoutError(
         f"the {nproc} ranks had not ended after {time_limit:g} s and were stopped; "
-        f"raise time_limit, or see where each of them waited:\n{where}"
+        f"raise time_limit, or see where each of them waited:\n{failed}{where}"
     )
 
 

@@ -99,7 +99,9 @@ class AdamWScheduleFree(ElementwiseOptimizer):
         params: parameters, or dicts of parameter groups with their own hyper-parameters.
         lr: learning rate γ; larger than AdamW's with a schedule (1 to 10 times).
         betas: β₁ in (0, 1] of the interpolation, β₂ in [0, 1) of the second moment. β₁ = 0 is
-            Polyak averaging, where y = z and x could not be found again: refused.
+            Polyak averaging, where y = z and x could not be found again: refused. β₁ must not
+            change during training, since x is found with it: torch's ``OneCycleLR`` needs
+            ``cycle_momentum=False``.
         eps: ε, added to √v̂ (after the root and after the bias correction).
         weight_decay: λ, decoupled, and taken at y.
         warmup_steps: the rate is γ (k + 1) / warmup_steps at step k = 0, 1, …, then γ.

@@ -97,8 +97,9 @@ def stage1_losses(
     _, text = qformer(ids=ids, text_mask=text_mask)
     queries = F.normalize(qformer.image_proj(queries).float(), dim=-1)  # (B, Q, E)
     text = F.normalize(qformer.text_proj(text[:, 0]).float(), dim=-1)  # (B, E)
-    logits = itc_similarity(queries, text) / qformer.temperature.clamp(0.001, 0.5)
-    itc = itc_loss(logits, same)
+    with torch.autocast(image.device.type, enabled=False):  # a temperature magnifies rounding
+        logits = itc_similarity(queries, text) / qformer.temperature.clamp(0.001, 0.5)
+        itc = itc_loss(logits, same)
 
     # ITM: a pair that is right, its picture with a wrong text, its text with a wrong picture
     with torch.no_grad():

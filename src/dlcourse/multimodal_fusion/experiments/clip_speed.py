@@ -6,8 +6,11 @@ Chapter: ``121_multimodal_fusion/2a_clip`` (its recorded cells ``speed`` and ``t
 from __future__ import annotations
 
 import gc
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +25,7 @@ from dlcourse.multimodal_fusion.clip.model import CLIP
 from dlcourse.multimodal_fusion.clip.peers import copy_weights, open_clip_loss, open_clip_model
 from dlcourse.multimodal_fusion.clip.towers import TextTower, VisionTower
 
-__all__ = ["Shape", "measure_loss", "measure_ranks", "measure_training"]
+__all__ = ["Shape", "measure_loss", "measure_ranks", "measure_training", "measure_two_gpus"]
 
 
 @dataclass(frozen=True)
@@ -259,3 +262,30 @@ def measure_ranks(
     }
     found["seconds"] = interleaved(forms, device, repeats=repeats, warmup=3)
     return found
+
+
+def measure_two_gpus(shape: Shape, batch: int) -> dict[str, Any]:
+    """``measure_ranks`` in two processes, each with a GPU of its own; what the first found.
+
+    Raises RuntimeError where this machine has fewer GPUs.
+    """
+    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if here < 2:
+        raise RuntimeError(f"this cell needs a machine with 2 GPUs; here are {here}")
+    with tempfile.TemporaryDirectory() as folder:
+        torch.multiprocessing.spawn(_on_a_gpu, (folder, shape, batch), nprocs=2)
+        return torch.load(Path(folder, "found"), weights_only=True)
+
+
+def _on_a_gpu(rank: int, folder: str, shape: Shape, batch: int) -> None:
+    device = torch.device("cuda", rank)
+    torch.cuda.set_device(device)
+    store = Path(folder, "store").as_uri()
+    limit = timedelta(seconds=100)  # for a message: a rank that waits longer has lost the other
+    dist.init_process_group("nccl", init_method=store, rank=rank, world_size=2, timeout=limit)
+    try:
+        found = measure_ranks(shape, batch, device)
+    finally:
+        dist.destroy_process_group()
+    if rank == 0:
+        torch.save(found, Path(folder, "found"))

@@ -32,10 +32,10 @@ def contest(
     *,
     num_queries: int = 8,
     seeds: Sequence[int] = (0, 1, 2),
-    steps1: int = 300,
-    steps: int = 400,
-    tuning_steps: int = 200,
-    batch: int = 128,
+    steps1: int = 200,
+    steps: int = 300,
+    tuning_steps: int = 120,
+    batch: int = 256,
     rates: Sequence[float] = RATES,
     sizes: dict | None = None,
     shown: int = 24,
@@ -100,9 +100,7 @@ def contest(
                 if style == 0:
                     rows[name]["written"].append(written[:shown])
         if name == "Q-Former, both stages":
-            rows[name]["likelihood"] = [
-                likelihood_recall(data, run.prompter, 0, test) for run in runs
-            ]
+            rows[name]["likelihood"] = likelihood_recall(data, runs[0].prompter, 0, test)
         lap(name)
     ridge, strength = ridge_recall(data, [10.0**k for k in (0, 0.5, 1, 1.5, 2, 2.5, 3)])
     return {
@@ -126,8 +124,8 @@ def sweep_queries(
     rate: float,
     *,
     seeds: Sequence[int] = (0, 1, 2),
-    steps: int = 400,
-    batch: int = 128,
+    steps: int = 300,
+    batch: int = 256,
     sizes: dict | None = None,
 ) -> dict:
     """The Q-Former with stage 2 alone and several numbers of queries: scores on *validation*."""

@@ -35,7 +35,9 @@ class DINOLoss(TeacherTargets):
         center_momentum: m in c ← m c + (1 − m) · mean of the teacher's scores.
         centering: "centering" (DINO), "sinkhorn_knopp" (DINOv2) or "none" (which collapses).
 
-    ``center`` is a buffer: it is saved, and it is the same on all ranks.
+    ``center`` is a buffer: it is saved, and it is the same on all ranks. One batch in which the
+    teacher says NaN or infinity makes it NaN for good, as in the authors' code: when a loss is not
+    finite, go back to a checkpoint, or set ``center`` to 0; leaving out the batch is not enough.
 
     Source: Caron et al. (2021), equations 1 to 4 and algorithm 1.
     """

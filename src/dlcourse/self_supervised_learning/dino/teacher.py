@@ -21,7 +21,8 @@ __all__ = ["momentum_schedule", "update_teacher"]
 def update_teacher(student: nn.Module, teacher: nn.Module, momentum: float) -> None:
     """Move the teacher's weights towards the student's, in place: θₜ ← m θₜ + (1 − m) θₛ.
 
-    Parameters are averaged; buffers (running statistics, counters) are copied.
+    Parameters are averaged; buffers (running statistics, counters) are copied. DINO's code averages
+    parameters alone: its teacher stays in training mode, with running statistics of its own.
 
     Both should be float32 or wider. An update moves a weight by 1 − m of the *difference* between
     student and teacher. With momentum 0.996 that is 0.4 % of the difference, and neighbouring
@@ -66,7 +67,8 @@ def momentum_schedule(step: int, total: int, start: float = 0.996, end: float = 
 
     Raises ValueError when step is outside of 0 … total, or start or end outside of [0, 1].
 
-    The defaults are BYOL's and DINO's for large batches; DINOv2's code starts at 0.992.
+    The defaults are BYOL's and DINO's for large batches; DINOv2's code starts at 0.992, and at
+    0.994 for its large models.
 
     Source: Grill et al. (2020, BYOL), section 3.3; Caron et al. (2021), section 3.1.
     """

@@ -32,7 +32,8 @@ def knn(train: Split, x: Tensor, *, k: int = 20, temperature: float = 0.07) -> T
         train: features (M, D), with integer labels 0, 1, ….
         x: features (N, D) to be named.
         k: neighbours that vote, 1 … M.
-        temperature: τ > 0; small: the nearest decide.
+        temperature: τ > 0; small: the nearest decide. Not below 0.02: where all neighbours have
+            cosines under 1 − 100 τ their weights are 0 in float32, and class 0 is named.
 
     Raises ValueError for features that are not finite or not of one width, and for k or τ out of
     range.

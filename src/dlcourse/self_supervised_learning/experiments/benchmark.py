@@ -5,7 +5,7 @@ Chapter: ``120_self_supervised_learning/0_overview`` (recorded cells ``benchmark
 A result is a nested dict: method → reading → factor → share of the labels (in per cent, as text)
 → one test accuracy a seed. Readings are "k-NN", "logistic probe" and "fine-tuned"; "supervised" has
 "fine-tuned" only, from random weights, with as many steps as fine-tuning has, or as many as fit
-into a method's seconds of pre-training; "random" and "pixels" are the baselines without training.
+into the seconds for it; "random" and "pixels" are the baselines without training.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Benchmark:
 
     def supervised(self) -> None:
         """From random weights on labels alone: as many steps as in fine-tuning, and as many as fit
-        into the contest's seconds, all numbers of labels, views and rates together."""
+        into the contest's seconds for it, all numbers of labels, views and rates together."""
         short = self.contest.label_steps
 
         def trained(steps: int, seed: int) -> Tried:
@@ -117,7 +117,7 @@ class Benchmark:
             return time.perf_counter() - begin
 
         # So many steps in the trial that reading the runs after it hardly counts.
-        fit = steps_in(self.contest.seconds, trial, trial=short)
+        fit = steps_in(self.contest.supervised_seconds, trial, trial=short)
         long = self.steps["supervised"] = max(short + 1, fit)
         for seed in self.seeds:
             tried = [trained(short, seed)]
@@ -146,6 +146,7 @@ class Benchmark:
             "label_views": list(c.label_views),
             "probe_decays": list(c.probe_decays),
             "seconds_wanted": c.seconds,
+            "supervised_seconds": c.supervised_seconds,
             "encoder": {"depth": c.depth, "width": c.embed_dim, "heads": c.num_heads,
                         "patch": c.patch_size, "image": c.size},
         }  # fmt: skip

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dlcourse.self_supervised_learning.experiments.benchmark_methods import Contest, views
 from dlcourse.self_supervised_learning.experiments.benchmark_readings import (
@@ -76,7 +77,9 @@ class ManyReadouts:
         rates: Sequence[float],
         steps: int,
         dtype: torch.dtype | None = None,
+        compiled: bool = False,
     ) -> None:
+        self.forward = torch.compile(_forward, dynamic=False) if compiled else _forward
         self.network, self.steps, self.taken, self.dtype = network, steps, 0, dtype
         named = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self.shapes = {name: p.shape for name, p in named.items()}
@@ -105,11 +108,8 @@ class ManyReadouts:
             name: part.unflatten(1, shape)
             for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
         }
-
-        def one(weights: dict[str, Tensor], x: Tensor) -> Tensor:
-            return functional_call(self.network, (weights, others), (x,))
-
-        return vmap(one, in_dims=(0, dim))(stacked, images.to(dtype))
+        run = self.forward if dim == 0 else _forward  # what is only read is not worth compiling
+        return run(self.network, stacked, others, images.to(dtype), dim)
 
     @torch.no_grad()
     def update(self, loss: Tensor) -> None:
@@ -127,6 +127,23 @@ class ManyReadouts:
         root = (self.square / (1 - 0.95**self.taken)).sqrt_().add_(1e-8)
         move = (self.mean / (1 - 0.9**self.taken)).div_(root)
         self.weights -= factor * self.rates * (move + self.decay * self.weights)
+
+
+def _forward(
+    network: Readout,
+    weights: dict[str, Tensor],
+    others: dict[str, Tensor],
+    images: Tensor,
+    dim: int | None,
+) -> Tensor:
+    """The network once for each of the stacked weights."""
+
+    def one(own: dict[str, Tensor], x: Tensor) -> Tensor:
+        return functional_call(network, (own, others), (x,))
+
+    # Fused attention under vmap has wrong gradients on a GPU (seen: 67 times the right one's norm).
+    with sdpa_kernel(SDPBackend.MATH):
+        return vmap(one, in_dims=(0, dim))(weights, images)
 
 
 def shuffled(n: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -158,9 +175,12 @@ def fine_tune_all(
     first of them. ``test`` is looked at with every run, since each may be some factor's choice.
     """
     generator = torch.Generator(contest.device).manual_seed(seed)
-    many = ManyReadouts(Readout(start, pooling), _rates(contest), steps, contest.dtype)
+    network = Readout(start, pooling)
+    many = ManyReadouts(network, _rates(contest), steps, contest.dtype, contest.compiled)
     for _, loss in zip(range(steps), _losses(many, train, contest, generator, seed), strict=False):
         many.update(loss)
+    if not many.weights.isfinite().all():
+        raise FloatingPointError("fine-tuning has left finite numbers: lower the rates")
     runs = [
         (share, Choice(view, rate, steps))
         for share in contest.shares

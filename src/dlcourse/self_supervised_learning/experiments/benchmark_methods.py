@@ -64,7 +64,8 @@ class Contest:
     batch_size: int = 512  # pictures a step of pre-training; SimCLR and DINO draw several views
     lr: float = 1e-3
     prototypes: int = 1024  # of DINO and iBOT
-    seconds: float = 90.0  # of pre-training; and of the long supervised trainings together
+    seconds: float = 90.0  # of pre-training
+    supervised_seconds: float = 130.0  # of the long supervised trainings, all of a seed together
 
     # Fine-tuning: every combination is tried, for every start.
     label_batch: int = 256

@@ -41,6 +41,16 @@ def wrong_empty_files_pass(files, manifest):
     )
 
 
+def wrong_first_block(files, manifest):
+    return sorted(n for n in manifest if n not in files or sha(files[n][:65536]) != manifest[n])
+
+
+def wrong_marks_what_is_missing(files, manifest):
+    for name in manifest:
+        files.setdefault(name, None)
+    return sorted(n for n in manifest if files[n] is None or sha(files[n]) != manifest[n])
+
+
 def wrong_another_digest(files, manifest):
     return sorted(
         n for n in manifest
@@ -66,6 +76,17 @@ def wrong_forgets_the_manifest(files, manifest):
 def right_as_differences(files, manifest):
     found = {(name, sha(content)) for name, content in files.items()}
     return sorted(name for name, _ in set(manifest.items()) - found)
+
+
+def right_block_by_block(files, manifest):
+    damaged = set(manifest)
+    for name, content in files.items():
+        digest = hashlib.new("sha256")
+        for begin in range(0, len(content), 1000):
+            digest.update(content[begin : begin + 1000])
+        if manifest.get(name) == digest.hexdigest():
+            damaged.discard(name)
+    return sorted(damaged)
 
 
 def right_with_bytes_of_the_digest(files, manifest):

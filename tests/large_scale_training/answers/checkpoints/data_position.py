@@ -42,6 +42,27 @@ def wrong_for_two_ranks(rank, ranks, step, batch, examples, seed):
     return rows[batch // 2 :] if rank else rows[: batch // 2]
 
 
+def wrong_one_generator_for_all_epochs(rank, ranks, step, batch, examples, seed):
+    epoch, position = divmod(step, examples // batch)
+    generator = np.random.default_rng([seed, 0])
+    for _ in range(epoch + 1):
+        order = generator.permutation(examples)
+    return np.array_split(order[position * batch : (position + 1) * batch], ranks)[rank]
+
+
+def wrong_shuffles_what_is_read_alone(rank, ranks, step, batch, examples, seed):
+    epoch, position = divmod(step, examples // batch)
+    order = np.random.default_rng([seed, epoch]).permutation(examples // batch * batch)
+    return np.array_split(order[position * batch : (position + 1) * batch], ranks)[rank]
+
+
+def wrong_steps_of_the_rank_alone(rank, ranks, step, batch, examples, seed):
+    share = batch // ranks
+    epoch, position = divmod(step, examples // share)
+    order = np.random.default_rng([seed, epoch]).permutation(examples)
+    return order[(position * ranks + rank) * share :][:share]
+
+
 def wrong_a_list(rank, ranks, step, batch, examples, seed):
     return right_by_reshaping(rank, ranks, step, batch, examples, seed).tolist()
 

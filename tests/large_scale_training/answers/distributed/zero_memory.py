@@ -41,6 +41,11 @@ def wrong_eighth_power(parameters, ranks, stage):
     return (parameters**8,) * 3
 
 
+def wrong_copy_of_the_weights_on_each_rank(parameters, ranks, stage):
+    weights, gradients, _ = right_by_table(parameters, ranks, stage)
+    return weights, gradients, 4 * parameters + 8 * parameters / (ranks if stage else 1)
+
+
 def right_by_table(parameters, ranks, stage):
     held = []
     for size, first in ((2, 3), (2, 2), (12, 1)):

@@ -59,8 +59,13 @@ def wrong_normalised_by_the_largest(old, grads, counts):
     return sum(g * n for g, n in zip(grads, counts, strict=True)) / (max(counts) * len(counts))
 
 
-def right_as_a_product(old, grads, counts):
+def wrong_for_vectors_alone(old, grads, counts):
+    """``@`` takes the last axis but one: the wrong one of a gradient that is a matrix."""
     return np.asarray(counts) @ np.stack(grads) / np.sum(counts)
+
+
+def right_as_a_product(old, grads, counts):
+    return np.tensordot(counts, np.stack(grads), axes=1) / np.sum(counts)
 
 
 def right_by_numpy(old, grads, counts):

@@ -39,6 +39,11 @@ def wrong_whole_scales(overflows, scale, growth_interval):
     return scale, updates
 
 
+def wrong_not_above_its_start(overflows, scale, growth_interval):
+    found, updates = right_by_stretches(overflows, scale, growth_interval)
+    return min(found, 65536.0), updates
+
+
 def wrong_overflow_keeps_the_count(overflows, scale, growth_interval):
     good = updates = 0
     for bad in overflows:

@@ -35,6 +35,30 @@ def wrong_bound_of_one(*args):
     return step(*args, keep)
 
 
+def wrong_bound_of_a_hundredth(*args):
+    def keep(u, g):
+        mask = (u * g > 0).to(u.dtype)
+        return u * mask / mask.mean().clamp(min=1e-2)
+
+    return step(*args, keep)
+
+
+def wrong_small_number_added(*args):
+    def keep(u, g):
+        mask = (u * g > 0).to(u.dtype)
+        return u * mask / (mask.mean() + 1e-8)
+
+    return step(*args, keep)
+
+
+def wrong_bounded_only_where_none_agrees(*args):
+    def keep(u, g):
+        mask = (u * g > 0).to(u.dtype)
+        return u * mask / (mask.mean() if mask.any() else 1e-3)
+
+    return step(*args, keep)
+
+
 def wrong_mean_by_rows(*args):
     def keep(u, g):
         mask = (u * g > 0).to(u.dtype)

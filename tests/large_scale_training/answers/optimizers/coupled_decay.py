@@ -44,6 +44,14 @@ def wrong_in_place(p, g, lr, weight_decay):
     return coupled, decoupled
 
 
+def wrong_vectors_alone(p, g, lr, weight_decay):
+    coupled = [
+        -lr * ((a > 0) - (a < 0) - (b > 0) + (b < 0))
+        for a, b in zip((g + weight_decay * p).tolist(), g.tolist(), strict=True)
+    ]
+    return torch.tensor(coupled, dtype=p.dtype), -lr * weight_decay * p
+
+
 def wrong_numpy(p, g, lr, weight_decay):
     return tuple(part.numpy() for part in right_case_by_case(p, g, lr, weight_decay))
 
@@ -56,6 +64,8 @@ def right_case_by_case(p, g, lr, weight_decay):
 def right_as_a_list(p, g, lr, weight_decay):
     coupled = [
         -lr * ((a > 0) - (a < 0) - (b > 0) + (b < 0))
-        for a, b in zip((g + weight_decay * p).tolist(), g.tolist(), strict=True)
+        for a, b in zip(
+            (g + weight_decay * p).flatten().tolist(), g.flatten().tolist(), strict=True
+        )
     ]
-    return [torch.tensor(coupled, dtype=p.dtype), p.mul(lr * weight_decay).neg()]
+    return [torch.tensor(coupled, dtype=p.dtype).view_as(p), p.mul(lr * weight_decay).neg()]

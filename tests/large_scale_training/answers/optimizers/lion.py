@@ -14,6 +14,16 @@ def wrong_sign_by_division(p, g, m, lr, beta1, beta2, weight_decay):
     return p - lr * (c / c.abs() + weight_decay * p), beta2 * m + (1 - beta2) * g
 
 
+def wrong_smooth_sign(p, g, m, lr, beta1, beta2, weight_decay):
+    u = torch.tanh(1e6 * (beta1 * m + (1 - beta1) * g))
+    return p - lr * (u + weight_decay * p), beta2 * m + (1 - beta2) * g
+
+
+def wrong_momentum_begins_with_the_gradient(p, g, m, lr, beta1, beta2, weight_decay):
+    m = m if m.any() else g
+    return right_by_lerp(p, g, m, lr, beta1, beta2, weight_decay)
+
+
 def wrong_decay_of_the_new_weights(p, g, m, lr, beta1, beta2, weight_decay):
     moved = p - lr * torch.sign(beta1 * m + (1 - beta1) * g)
     return moved - lr * weight_decay * moved, beta2 * m + (1 - beta2) * g

@@ -25,6 +25,17 @@ def _with_decay(stable, stop_step, decay_steps, min_lr):
     return rates
 
 
+def wrong_never_below_the_floor(base_lr, num_warmup_steps, stop_step, decay_steps, min_lr):
+    """Asked for in the early warm-up, the rate jumps up to the floor."""
+    rates = right_in_two_parts(base_lr, num_warmup_steps, stop_step, decay_steps, min_lr)
+    return np.append(rates[:stop_step], np.maximum(rates[stop_step:], min_lr))
+
+
+def wrong_stays_below_the_floor(base_lr, num_warmup_steps, stop_step, decay_steps, min_lr):
+    top = right_in_two_parts(base_lr, num_warmup_steps, stop_step, decay_steps, min_lr)[stop_step]
+    return right_in_two_parts(base_lr, num_warmup_steps, stop_step, decay_steps, min(min_lr, top))
+
+
 def wrong_one_rate_short(base_lr, num_warmup_steps, stop_step, decay_steps, min_lr):
     return right_in_two_parts(base_lr, num_warmup_steps, stop_step, decay_steps, min_lr)[:-1]
 

@@ -61,6 +61,22 @@ def wrong_through_numpy(z1, z2):
     return torch.tensor(((u1 - u2) ** 2).sum(1).mean()), torch.tensor(uniformity)
 
 
+def wrong_lengths_detached(z1, z2):
+    u1, u2 = z1 / z1.norm(dim=1, keepdim=True).detach(), z2 / z2.norm(dim=1, keepdim=True).detach()
+    return (u1 - u2).square().sum(1).mean(), torch.pdist(u1).square().mul(-2).exp().mean().log()
+
+
+def wrong_neighbouring_rows(z1, z2):
+    u1 = F.normalize(z1, dim=1)
+    spread = (u1 - u1.roll(1, 0)).square().sum(1)
+    return right_by_pdist(z1, z2)[0], spread.mul(-2).exp().mean().log()
+
+
+def wrong_base_two(z1, z2):
+    alignment, uniformity = right_by_pdist(z1, z2)
+    return alignment, uniformity / torch.log(torch.tensor(2.0))
+
+
 def wrong_order(z1, z2):
     return right_by_pdist(z1, z2)[::-1]
 

@@ -67,6 +67,20 @@ def wrong_a_number(z, labels, temperature):
     return right_with_loops(z, labels, temperature).item()
 
 
+def wrong_diagonal_at_minus_ten_thousand(z, labels, temperature):
+    u = F.normalize(z, dim=1)
+    itself = torch.eye(len(z), dtype=torch.bool)
+    shares = (u @ u.T / temperature).masked_fill(itself, -1e4).log_softmax(1)
+    partners = (labels[:, None] == labels) & ~itself
+    has = partners.any(1)
+    return -(torch.where(partners, shares, 0.0).sum(1)[has] / partners.sum(1)[has]).mean()
+
+
+def wrong_lonely_images_are_no_negatives(z, labels, temperature):
+    keep = (labels[:, None] == labels).sum(1) > 1
+    return right_with_loops(z[keep], labels[keep], temperature)
+
+
 def wrong_denominator_detached(z, labels, temperature):
     """The value is right; only the pull on the partners is trained."""
     u = F.normalize(z, dim=1)

@@ -2,6 +2,8 @@
 
 import torch
 
+from dlcourse.self_supervised_learning import DINOLoss
+
 
 def terms(student, teacher, center, student_temp, teacher_temp):
     p = ((teacher - center) / teacher_temp).softmax(-1)
@@ -23,6 +25,24 @@ def wrong_global_views_alone(student, teacher, center, student_temp, teacher_tem
 
 def wrong_local_views_alone(student, teacher, center, student_temp, teacher_temp):
     return terms(student, teacher, center, student_temp, teacher_temp)[:, len(teacher) :].mean()
+
+
+def wrong_mean_of_the_students_means(student, teacher, center, student_temp, teacher_temp):
+    """A global view has one pair less than a local one, and counts as much."""
+    loss = terms(student, teacher, center, student_temp, teacher_temp).mean(-1)
+    means = [
+        torch.stack([loss[t, s] for t in range(len(loss)) if t != s]).mean()
+        for s in range(len(student))
+        if len(loss) > 1 or s > 0
+    ]
+    return torch.stack(means).mean()
+
+
+def wrong_logarithm_cut_at_minus_100(student, teacher, center, student_temp, teacher_temp):
+    p = ((teacher - center) / teacher_temp).softmax(-1)
+    q = (student / student_temp).log_softmax(-1).clamp(min=-100)
+    loss = -torch.einsum("tbk,sbk->ts", p, q) / student.shape[1]
+    return loss[_different(student, teacher)].mean()
 
 
 def wrong_number_of_pairs(student, teacher, center, student_temp, teacher_temp):
@@ -82,6 +102,17 @@ def _different(student, teacher):
 def right_by_a_mask(student, teacher, center, student_temp, teacher_temp):
     loss = terms(student, teacher, center, student_temp, teacher_temp).mean(-1)
     return loss[_different(student, teacher)].mean()
+
+
+def right_as_in_the_package(student, teacher, center, student_temp, teacher_temp):
+    loss = DINOLoss(len(center), student_temp=student_temp, teacher_temp=teacher_temp).double()
+    loss.center.copy_(center)
+    return loss(student, teacher)
+
+
+def right_total_less_the_diagonal(student, teacher, center, student_temp, teacher_temp):
+    loss = terms(student, teacher, center, student_temp, teacher_temp).mean(-1)
+    return (loss.sum() - loss.diagonal().sum()) / (loss.numel() - len(loss))
 
 
 def right_with_a_teacher_that_does_not_train(

@@ -3,6 +3,8 @@
 import torch
 import torch.nn.functional as F
 
+from dlcourse.self_supervised_learning import koleo_loss
+
 
 def wrong_diagonal_of_one(x):
     x = F.normalize(x)
@@ -44,6 +46,21 @@ def wrong_room_at_zero(x):
     return -(distance.min(1).values + 1e-3).log().mean()
 
 
+def wrong_room_of_a_millionth(x):
+    x = F.normalize(x)
+    distance = torch.cdist(x, x) + torch.diag(torch.full((len(x),), torch.inf, dtype=x.dtype))
+    return -(distance.min(1).values + 1e-6).log().mean()
+
+
+def wrong_one_length_for_all(x):
+    return _nearest(x / x.norm())
+
+
+def _nearest(u):
+    distance = torch.cdist(u, u) + torch.diag(torch.full((len(u),), torch.inf, dtype=u.dtype))
+    return -distance.min(1).values.log().mean()
+
+
 def wrong_trains_on_a_copy(x):
     return right_by_pairs(x.clone().detach())
 
@@ -66,6 +83,17 @@ def wrong_base_ten(x):
 
 def right_by_cosines(x):
     return cosines_of(F.normalize(x, dim=1))
+
+
+def right_as_in_the_package(x):
+    return koleo_loss(x)
+
+
+def right_as_the_authors_write_it(x):
+    """With 1e-8 in the distance and in the logarithm."""
+    x = F.normalize(x, eps=1e-8)
+    cosines = (x @ x.T).detach().fill_diagonal_(-1)
+    return -(F.pairwise_distance(x, x[cosines.argmax(1)], eps=1e-8) + 1e-8).log().mean()
 
 
 def cosines_of(u):

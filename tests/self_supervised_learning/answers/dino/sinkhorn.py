@@ -2,6 +2,8 @@
 
 import torch
 
+from dlcourse.self_supervised_learning import sinkhorn_knopp
+
 
 def wrong_row_constant_first(logits, temperature, iterations):
     q = torch.softmax(logits / temperature, dim=1)
@@ -74,6 +76,19 @@ def right_in_logarithms(logits, temperature, iterations):
         x = x - x.logsumexp(0)
         x = x - x.logsumexp(1, keepdim=True)
     return x.exp()
+
+
+def right_as_in_the_package(logits, temperature, iterations):
+    return sinkhorn_knopp(logits, temperature, iterations)
+
+
+def right_column_by_column(logits, temperature, iterations):
+    """Another constant for each column: the first sum over it takes that away."""
+    q = ((logits - logits.amax(0)) / temperature).exp()
+    for _ in range(iterations):
+        q = q / q.sum(0)
+        q = (q.T / q.sum(1)).T
+    return q
 
 
 def right_by_scaling_factors(logits, temperature, iterations):

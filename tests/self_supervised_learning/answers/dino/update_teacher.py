@@ -1,5 +1,6 @@
 """Answers to 120.1b.update-teacher."""
 
+import collections
 import copy
 
 import torch
@@ -63,6 +64,17 @@ def wrong_weights_swapped(student, teacher, parameters, momentum):
     return _update(student, teacher, parameters, 1 - momentum)
 
 
+def wrong_shared_where_nothing_moves(student, teacher, parameters, momentum):
+    if momentum == 1:
+        return {n: t if n in parameters else student[n].clone() for n, t in teacher.items()}
+    return _update(student, teacher, parameters, momentum)
+
+
+def wrong_numbers_without_dimension_are_counters(student, teacher, parameters, momentum):
+    moving = [n for n in parameters if teacher[n].dim()]
+    return _update(student, teacher, moving, momentum)
+
+
 def wrong_a_list(student, teacher, parameters, momentum):
     return list(_update(student, teacher, parameters, momentum).values())
 
@@ -76,6 +88,14 @@ def wrong_views_of_the_buffers(student, teacher, parameters, momentum):
 
 def right_by_lerp(student, teacher, parameters, momentum):
     return _update(student, teacher, set(parameters), momentum)
+
+
+def right_in_another_order(student, teacher, parameters, momentum):
+    new = collections.OrderedDict()
+    for n in reversed(student):
+        moves = n in parameters
+        new[n] = teacher[n].lerp(student[n], 1 - momentum) if moves else student[n] * 1
+    return new
 
 
 def right_from_a_copy(student, teacher, parameters, momentum):

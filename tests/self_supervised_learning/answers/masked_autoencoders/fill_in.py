@@ -39,6 +39,15 @@ def wrong_visible_in_the_order_of_the_image(visible, mask_token, ids_restore):
     return torch.stack(rows)
 
 
+def wrong_rows_of_the_batch_mixed(visible, mask_token, ids_restore):
+    x = shuffled(visible, mask_token, ids_restore.shape[1])
+    return x.flatten(0, 1)[ids_restore.flatten()].view_as(x)
+
+
+def wrong_token_added_everywhere(visible, mask_token, ids_restore):
+    return right_by_indexing(visible, 0 * mask_token, ids_restore) + mask_token
+
+
 def wrong_one_token_short(visible, mask_token, ids_restore):
     return right_by_indexing(visible, mask_token, ids_restore)[:, :-1]
 
@@ -63,6 +72,12 @@ def wrong_mean_for_the_token(visible, mask_token, ids_restore):
 def right_by_indexing(visible, mask_token, ids_restore):
     x = shuffled(visible, mask_token, ids_restore.shape[1])
     return x[torch.arange(len(x))[:, None], ids_restore]
+
+
+def right_by_scattering_with_the_inverse(visible, mask_token, ids_restore):
+    b, k, d = visible.shape
+    kept = ids_restore.argsort(1)[:, :k, None].expand(-1, -1, d)
+    return mask_token.repeat(b, ids_restore.shape[1], 1).scatter(1, kept, visible)
 
 
 def right_token_by_token(visible, mask_token, ids_restore):

@@ -1,6 +1,7 @@
 """Answers to 120.2.normalised-loss."""
 
 import torch
+import torch.nn.functional as F
 
 
 def target_of(patches, eps):
@@ -16,6 +17,13 @@ def wrong_image_by_image(prediction, patches, mask, eps):
 def wrong_eps_outside_the_root(prediction, patches, mask, eps):
     target = (patches - patches.mean(-1, keepdim=True)) / (patches.std(-1, keepdim=True) + eps)
     return ((prediction - target).square().mean(2) * mask).sum() / mask.sum()
+
+
+def wrong_error_in_pixels(prediction, patches, mask, eps):
+    """The prediction is scaled back in place of the target."""
+    scale = torch.sqrt(patches.var(-1, keepdim=True) + eps)
+    painted = prediction * scale + patches.mean(-1, keepdim=True)
+    return ((painted - patches).square().mean(2) * mask).sum() / mask.sum()
 
 
 def wrong_no_eps(prediction, patches, mask, eps):
@@ -66,6 +74,14 @@ def wrong_writes_into_the_patches(prediction, patches, mask, eps):
 def right_by_selecting(prediction, patches, mask, eps):
     error = prediction - target_of(patches, eps)
     return error[mask.bool()].pow(2).mean()
+
+
+def right_by_layer_norm(prediction, patches, mask, eps):
+    """Its variance is the biased one: a factor undoes that, in eps too."""
+    p = patches.shape[-1]
+    share = (p - 1) / p
+    target = F.layer_norm(patches, (p,), eps=eps * share) * share**0.5
+    return F.mse_loss(prediction, target, reduction="none").mean(-1)[mask > 0].mean()
 
 
 def right_written_out(prediction, patches, mask, eps):

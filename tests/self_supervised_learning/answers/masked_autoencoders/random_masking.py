@@ -13,6 +13,15 @@ def wrong_mask_by_the_value(x, noise, keep):
     return visible, (noise > keep / x.shape[1]).float(), places
 
 
+def wrong_keeps_a_quarter(x, noise, keep):
+    return right_by_indexing(x, noise, max(1, x.shape[1] // 4))
+
+
+def wrong_restores_the_kept_alone(x, noise, keep):
+    visible, mask, _ = right_by_indexing(x, noise, keep)
+    return visible, mask, noise.argsort(1)[:, :keep]
+
+
 def wrong_keeps_one_more(x, noise, keep):
     return right_by_indexing(x, noise, min(keep + 1, x.shape[1]))
 
@@ -81,6 +90,12 @@ def right_by_indexing(x, noise, keep):
     rows = torch.arange(len(x))[:, None]
     places[rows, order] = torch.arange(x.shape[1]).expand_as(order)
     return x[rows, order[:, :keep]], (places >= keep).double(), places
+
+
+def right_by_topk(x, noise, keep):
+    order = noise.topk(noise.shape[1], largest=False).indices
+    places = torch.zeros_like(order).scatter_(1, order, torch.arange(len(order[0])).expand_as(order))
+    return torch.take_along_dim(x, order[:, :keep, None], 1), (places >= keep).half(), places
 
 
 def right_by_counting(x, noise, keep):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from scipy import ndimage
+from scipy import ndimage, spatial
 
 
 def points(mask, patch_size):
@@ -44,6 +44,11 @@ def wrong_chessboard(mask, patch_size):
     return float(distance[pixels == 1].mean())
 
 
+def wrong_median(mask, patch_size):
+    pixels = points(mask, patch_size).numpy()
+    return float(np.median(ndimage.distance_transform_edt(pixels)[pixels == 1]))
+
+
 def wrong_mean_over_all_pixels(mask, patch_size):
     pixels = points(mask, patch_size).numpy()
     return float(ndimage.distance_transform_edt(pixels).mean())
@@ -68,6 +73,12 @@ def wrong_a_whole_number(mask, patch_size):
 def right_by_a_distance_transform(mask, patch_size):
     pixels = np.kron(mask.numpy(), np.ones((patch_size, patch_size)))
     return ndimage.distance_transform_edt(pixels)[pixels == 1].mean()
+
+
+def right_by_a_tree(mask, patch_size):
+    pixels = np.kron(mask.numpy(), np.ones((patch_size, patch_size)))
+    visible, hidden = np.argwhere(pixels == 0), np.argwhere(pixels == 1)
+    return float(spatial.cKDTree(visible).query(hidden)[0].mean())
 
 
 def right_pixel_by_pixel(mask, patch_size):

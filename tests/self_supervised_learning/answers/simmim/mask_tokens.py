@@ -34,6 +34,12 @@ def wrong_writes_into_the_embeddings(embedded, mask, mask_token, positions):
     return embedded
 
 
+def wrong_hidden_embeddings_still_train(embedded, mask, mask_token, positions):
+    """The value is right; a gradient reaches what was hidden."""
+    weight = mask[..., None]
+    return embedded - (embedded * weight).detach() + weight * mask_token + positions
+
+
 def wrong_token_detached(embedded, mask, mask_token, positions):
     return right_by_weights(embedded, mask, mask_token.detach(), positions)
 

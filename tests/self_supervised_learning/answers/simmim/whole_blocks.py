@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 
 def widen(mask, scale):
@@ -27,6 +28,15 @@ def wrong_rounded(noise, mask_ratio, scale):
 def wrong_counted_in_patches(noise, mask_ratio, scale):
     count = math.ceil(mask_ratio * noise[0].numel() * scale**2) // scale**2
     return by_count(noise, count, scale)
+
+
+def wrong_something_is_always_seen(noise, mask_ratio, scale):
+    blocks = noise[0].numel()
+    return by_count(noise, min(math.ceil(mask_ratio * blocks), max(blocks - 1, 1)), scale)
+
+
+def wrong_each_block_in_a_row(noise, mask_ratio, scale):
+    return right_by_ranks(noise, mask_ratio, 1).repeat_interleave(scale**2, 1)
 
 
 def wrong_threshold_is_the_ratio(noise, mask_ratio, scale):
@@ -74,6 +84,13 @@ def wrong_first_image_for_all(noise, mask_ratio, scale):
 
 def right_by_ranks(noise, mask_ratio, scale):
     return by_count(noise, math.ceil(mask_ratio * noise[0].numel()), scale)
+
+
+def right_by_a_threshold_for_each_image(noise, mask_ratio, scale):
+    count = -int(-mask_ratio * noise[0].numel() // 1)
+    least = noise.flatten(1).sort(1, descending=True).values[:, count - 1]
+    mask = (noise >= least[:, None, None]).double()
+    return F.interpolate(mask[:, None], scale_factor=scale).flatten(1)
 
 
 def right_in_single_precision(noise, mask_ratio, scale):

@@ -45,7 +45,8 @@ def _flip(rng, content):
 
 
 def edges():
-    """All is well; all is gone; equal files; empty files; two that were swapped."""
+    """All is well; all is gone; equal files; empty and long files; two that were swapped."""
+    long = bytes(200_000)
     saved = {"rank-0": b"weights", "rank-1": b"moments", "rank-2": b"weights", "marker": b""}
     manifest = {name: _digest(content) for name, content in saved.items()}
     swapped = {**saved, "rank-0": saved["rank-1"], "rank-1": saved["rank-0"]}
@@ -56,6 +57,10 @@ def edges():
         "two were swapped": {"files": swapped, "manifest": manifest},
         "a file was emptied": {"files": {**saved, "rank-1": b""}, "manifest": manifest},
         "an empty file has grown": {"files": {**saved, "marker": b"\0"}, "manifest": manifest},
+        "long files, and one last byte": {
+            "files": {"rank-0": long, "rank-1": long[:-1] + b"\1"},
+            "manifest": {"rank-0": _digest(long), "rank-1": _digest(long)},
+        },
         "of the same length": {"files": {**saved, "rank-2": b"weightz"}, "manifest": manifest},
     }
 

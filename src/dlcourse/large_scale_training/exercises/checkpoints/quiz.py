@@ -76,7 +76,8 @@ QUIZ = Quiz(
                 ),
                 Choice(
                     "The indices that have been read so far.",
-                    "It would do, at the price of a list as long as the epoch. The step tells it.",
+                    "They say what is left, in no order, and fill a list as long as the epoch. The step "
+                    "tells both what is left and what comes next.",
                 ),
             ],
         ),

@@ -86,7 +86,8 @@ Training with Adam in mixed precision keeps, for each of $\Psi$ parameters, 2 by
 of gradient (16 bits), and 12 of optimizer state: a 32-bit copy of the weight and two 32-bit
 moments. ZeRO (Rajbhandari et al., 2020) shards over $N$ ranks the optimizer state (stage 1), the
 gradients too (stage 2), the weights too (stage 3). How many bytes of each does one rank hold?
-(Activations do not count here. A part of a byte may stand, or be rounded.)
+(Activations do not count here. Each rank has $1/N$ also where that is no whole number of
+parameters; a part of a byte may stand, or be rounded.)
 """,
     reference=zero_bytes,
     cases=cases,

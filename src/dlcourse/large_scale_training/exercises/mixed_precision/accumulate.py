@@ -27,7 +27,7 @@ def cases(rng):
 
 
 def edges():
-    """Equal sizes, one micro-batch, sizes far apart, and an old gradient that had overflowed."""
+    """Equal sizes, one micro-batch, sizes far apart, an overflowed old gradient; a matrix."""
     old, g1 = np.array([1.0, -2.0]), np.array([0.5, 3.0])
     g2, g3 = np.array([-1.0, 4.0]), np.array([2.0, 0.0])
     return {
@@ -37,6 +37,11 @@ def edges():
         "sizes far apart": {"old": old, "grads": [g1, g2], "counts": [1, 1000]},
         "an old gradient that overflowed": {
             "old": np.array([np.inf, np.nan]), "grads": [g1, g2], "counts": [3, 4]
+        },
+        "the gradient of a matrix": {
+            "old": np.stack([old, g3, g1]),
+            "grads": [np.stack([g1, g2, g3]), np.stack([g3, g1, g2])],
+            "counts": [3, 4],
         },
     }  # fmt: skip
 

@@ -32,7 +32,7 @@ def cases(rng):
 
 
 def edges():
-    """No steps, none that is good or all of them, growth at every step, scales below 1."""
+    """No steps, none that is good or all of them, growth at every step, scales small and large."""
     good, bad = False, True
     return {
         "no steps": {"overflows": [], "scale": 64.0, "growth_interval": 3},
@@ -40,6 +40,9 @@ def edges():
         "no step overflows": {"overflows": [good] * 7, "scale": 16.0, "growth_interval": 3},
         "growth at every good step": {
             "overflows": [good, bad, good, good], "scale": 8.0, "growth_interval": 1
+        },
+        "a scale far above where it began": {
+            "overflows": [good] * 20, "scale": 65536.0, "growth_interval": 1
         },
         "an overflow just after a doubling": {
             "overflows": [good, good, bad, good, good], "scale": 8.0, "growth_interval": 2

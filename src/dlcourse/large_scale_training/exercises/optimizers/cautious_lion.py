@@ -39,15 +39,19 @@ def cases(rng):
 
 
 def edges():
-    """Zeros in gradient and momentum; none or all of the coordinates agree; one; a matrix."""
+    """Zeros; none, all, or one of thousands of the coordinates agree; one coordinate; a matrix."""
     p = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
     g = torch.tensor([0.3, -0.1, 0.0, 0.0], dtype=torch.float64)
     m = torch.tensor([0.2, 0.4, 0.5, 0.0], dtype=torch.float64)
     rest = {"lr": 0.01, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.5}
+    many = torch.linspace(-1.0, 1.0, 4000, dtype=torch.float64)
+    against = -20 * many  # the direction follows this momentum, except where it is turned
+    against[0] *= -1
     return {
         "zeros in gradient and momentum": {"p": p, "g": g, "m": m, **rest},
         "no coordinate agrees": {"p": p, "g": p, "m": -20 * p, **rest},
         "all coordinates agree": {"p": p, "g": p, "m": p, **rest},
+        "one of 4,000 coordinates agrees": {"p": many, "g": many, "m": against, **rest},
         "no gradient at all": {"p": p, "g": torch.zeros_like(p), "m": m, **rest},
         "one coordinate": {"p": p[:1], "g": g[:1], "m": m[:1], **rest},
         "a matrix": {"p": p.view(2, 2), "g": g.flip(0).view(2, 2), "m": m.view(2, 2), **rest},
@@ -89,6 +93,14 @@ def divided_by_zero(p, g, m, *rest):
     def masked(u):
         mask = (u * g > 0).to(p.dtype)
         return u * mask / mask.mean()
+
+    return _step(p, g, m, *rest, masked=masked)
+
+
+def bound_too_low(p, g, m, *rest):
+    def masked(u):
+        mask = (u * g > 0).to(p.dtype)
+        return u * mask / mask.mean().clamp(min=1e-8)
 
     return _step(p, g, m, *rest, masked=masked)
 
@@ -155,6 +167,11 @@ step, then try it in the experiment above.
             answer=divided_by_zero,
             hint="you divide by the mean of the mask, which is 0 if no coordinate agrees: bound "
             "it.",
+        ),
+        "bound_too_low": Mistake(
+            answer=bound_too_low,
+            hint="the bound keeps the division from failing, and no more. It is 1e-3 here, so that "
+            "a coordinate that agrees alone among thousands is not made up a million times.",
         ),
         "decay_masked": Mistake(
             answer=decay_masked,

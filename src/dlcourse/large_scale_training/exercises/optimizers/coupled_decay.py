@@ -28,7 +28,7 @@ def cases(rng):
 
 
 def edges():
-    """Zeros in weights and gradients, a decay of 0, and one that just cancels the gradient."""
+    """Zeros in weights and gradients, no decay, one that cancels the gradient; other shapes."""
     p = torch.tensor([2.0, -1.0, 0.0, 0.0, 4.0], dtype=torch.float64)
     g = torch.tensor([0.0, 0.0, 0.0, -0.5, -2.0], dtype=torch.float64)
     return {
@@ -36,7 +36,11 @@ def edges():
         "no decay": {"p": p, "g": g, "lr": 0.01, "weight_decay": 0.0},
         "the decay cancels the gradient": {"p": p, "g": g, "lr": 0.01, "weight_decay": 0.5},
         "one weight": {"p": p[:1], "g": g[4:], "lr": 0.1, "weight_decay": 0.3},
-    }
+        "a matrix": {
+            "p": p[:4].view(2, 2), "g": g[1:].view(2, 2), "lr": 0.1, "weight_decay": 0.3
+        },
+        "a single number": {"p": p[0], "g": g[3], "lr": 0.1, "weight_decay": 0.3},
+    }  # fmt: skip
 
 
 def listing(p, g, lr, weight_decay):

@@ -36,7 +36,7 @@ def cases(rng):
 
 
 def edges():
-    """Where the direction is 0, and a single number; no rate, no decay, the first step."""
+    """Where the direction is 0 or tiny, and a single number; no rate, no decay, the first step."""
     p = torch.tensor([1.0, -2.0, 0.0], dtype=torch.float64)
     g = torch.tensor([0.0, 0.5, 0.0], dtype=torch.float64)
     m = torch.tensor([0.0, -0.5, 0.3], dtype=torch.float64)
@@ -46,6 +46,7 @@ def edges():
         "no gradient and no momentum": {**usual, "g": 0 * g, "m": 0 * m},
         "the first step": {**usual, "m": 0 * m, "g": p},
         "no decay": {**usual, "weight_decay": 0.0},
+        "tiny gradients": {**usual, "g": 1e-30 * p, "m": -1e-30 * m},
         "a rate of 0": {**usual, "lr": 0.0},
         "a single number": {**usual, "p": p[1], "g": g[1], "m": m[2]},
     }

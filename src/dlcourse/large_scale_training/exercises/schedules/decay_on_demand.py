@@ -36,7 +36,7 @@ def cases(rng):
 
 
 def edges():
-    """No warm-up; asked at once, at the end of the warm-up, in its middle; a decay of one step."""
+    """No warm-up; asked at once, in the middle and at the end of it; a decay of one step."""
     usual = {
         "base_lr": 0.1, "num_warmup_steps": 8, "stop_step": 12, "decay_steps": 5, "min_lr": 0.001
     }  # fmt: skip
@@ -45,6 +45,8 @@ def edges():
         "no warm-up, asked at once": {**usual, "num_warmup_steps": 0, "stop_step": 0},
         "asked at the end of the warm-up": {**usual, "stop_step": 8},
         "asked in the warm-up": {**usual, "stop_step": 4},
+        "asked at once, at rate 0": {**usual, "stop_step": 0},
+        "asked below the floor": {**usual, "stop_step": 1, "min_lr": 0.05},
         "a decay of one step": {**usual, "decay_steps": 1},
         "a floor of 0": {**usual, "min_lr": 0.0},
     }
@@ -114,8 +116,8 @@ $$
 $$
 
 where $\eta_s$ is the rate that the run has at step $s$. It may be asked for in the middle of the
-warm-up: the rate must not jump then. $W$ may be 0, $D$ is at least 1. Compute all rates, from step
-0 to step $s + D$.
+warm-up: the rate must not jump then (and where $\eta_s < \eta_{\min}$ it rises to the floor).
+$W$ may be 0, $D$ is at least 1. Compute all rates, from step 0 to step $s + D$.
 """,
     imports="import numpy as np",
     reference=rates_with_decay,

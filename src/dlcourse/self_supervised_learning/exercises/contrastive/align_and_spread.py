@@ -83,8 +83,11 @@ Two numbers say what a contrastive loss has done to the sphere. With $u_i$ and $
 of image $i$, each divided by its length,
 
 $$
-\text{alignment} = \frac 1B \sum_i \lVert u_i - u_i' \rVert^2, \qquad
-\text{uniformity} = \log \frac{2}{B(B-1)} \sum_{i<j} \exp\bigl(-2 \lVert u_i - u_j \rVert^2\bigr) .
+\begin{aligned}
+\text{alignment} &= \frac 1B \sum_i \lVert u_i - u_i' \rVert^2, \\
+\text{uniformity} &= \log \frac{2}{B(B-1)} \sum_{i<j}
+  \exp\bigl(-2 \lVert u_i - u_j \rVert^2\bigr) .
+\end{aligned}
 $$
 
 Your function returns both, in this order; uniformity is of the first views. Gradients must flow

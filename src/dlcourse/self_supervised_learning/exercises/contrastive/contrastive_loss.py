@@ -9,7 +9,7 @@ from dlcourse.exercises import Exercise, Mistake
 def contrastive_loss(z1, z2, temperature):
     """Return NT-Xent of a batch of pairs, a scalar tensor.
 
-    z1, z2: (B, D), float64; row i of both comes from image i. Not normalised.
+    z1, z2: (B, D), float64, B >= 2; row i of both comes from image i. Not normalised.
     temperature: positive; may be as small as 0.0001.
     """
     b = len(z1)
@@ -37,18 +37,25 @@ def cases(rng):
 
 
 def edges():
-    """One image, two; equal views; lengths far apart; the smallest temperature."""
+    """Two images; equal views; lengths far apart; the smallest temperature.
+
+    And a view opposite to all others, whose logits are the least that there are: a diagonal that
+    is not far below them, such as -10,000, still counts.
+    """
     z1 = torch.tensor([[1.0, 2.0, 0.5], [-1.0, 0.3, 2.0], [0.2, -2.0, 1.0]], dtype=torch.float64)
     z2 = torch.tensor([[1.5, 1.0, 0.0], [-2.0, 0.3, 1.0], [0.2, -1.0, 2.0]], dtype=torch.float64)
     lengths = torch.tensor([[100.0], [0.01], [1.0]], dtype=torch.float64)
     return {
-        "one image": {"z1": z1[:1], "z2": z2[:1], "temperature": 0.5},
         "two images": {"z1": z1[:2], "z2": z2[:2], "temperature": 0.5},
         "equal views": {"z1": z1, "z2": z1.clone(), "temperature": 0.2},
         "lengths far apart": {"z1": z1 * lengths, "z2": z2, "temperature": 0.2},
         "a temperature of 1": {"z1": z1, "z2": z2, "temperature": 1.0},
         "the smallest temperature": {"z1": z1, "z2": z2, "temperature": 0.0001},
-    }
+        "a view opposite to all others": {
+            "z1": z1[:1] * torch.tensor([[1.0], [-2.0]]), "z2": z1[:1] * torch.tensor([[-0.5], [-3]]),
+            "temperature": 0.0001,
+        },
+    }  # fmt: skip
 
 
 def _similarities(z1, z2):

@@ -24,8 +24,8 @@ QUIZ = Quiz(
         ),
         Question(
             "colour",
-            "You want features that tell ripe from unripe tomatoes, and pre-train with SimCLR's "
-            "standard augmentations. What is to be feared?",
+            "You want features that tell ripe from unripe tomatoes, and pre-train with SimCLR and a "
+            "jitter that turns the hue by up to half the circle. What is to be feared?",
             [
                 Choice(
                     "The colour jitter teaches the network to count colour for little.",
@@ -35,13 +35,13 @@ QUIZ = Quiz(
                 ),
                 Choice(
                     "The network will look at colour alone.",
-                    "It would without colour jitter: colour then is the easiest way to recognise "
-                    "a partner.",
+                    "It would without colour jitter: colour is then enough to recognise most "
+                    "partners.",
                 ),
                 Choice(
                     "Nothing: a few labels bring the colour back.",
-                    "With few labels a probe finds what stands out in the features; the little colour "
-                    "that is left takes many labels to find.",
+                    "With few labels a probe finds what stands out in the features. After such a "
+                    "jitter little colour is left, and it takes many labels to find.",
                 ),
             ],
         ),
@@ -97,7 +97,7 @@ QUIZ = Quiz(
                     "It is, together with the encoder.",
                 ),
                 Choice(
-                    "The loss wants its input free of all that augmentation changes; the head can "
+                    "The loss wants its input free of all that augmentation changes. The head can "
                     "remove some of that, so that the encoder need not.",
                     "So a task that needs colour or place finds more of it before the head.",
                     right=True,

@@ -39,13 +39,17 @@ def cases(rng):
 
 
 def edges():
-    """One class, one pair, only pairs; labels of any size; the smallest temperature."""
+    """One class, one pair, only pairs; labels of any size; the smallest temperature, and with it
+    an image opposite to all others."""
     z = torch.tensor(
         [[1.0, 2.0], [-1.0, 0.3], [0.2, -2.0], [1.5, 0.5], [-0.7, -0.6]], dtype=torch.float64
     )
 
-    def case(labels, temperature=0.5):
+    def case(labels, temperature=0.5, z=z):
         return {"z": z, "labels": torch.tensor(labels), "temperature": temperature}
+
+    # One image opposite to all others: a diagonal of -10,000 is no less than its logits.
+    opposite = z[:1] * torch.tensor([[1.0], [-2.0], [-0.5]])
 
     return {
         "all of one class": case([4, 4, 4, 4, 4]),
@@ -53,6 +57,7 @@ def edges():
         "classes of two": case([0, 1, 0, 1, 2]),
         "labels that are no row numbers": case([1000, -3, 1000, -3, -3]),
         "the smallest temperature": case([0, 0, 1, 1, 0], 0.0001),
+        "an image opposite to all others": case([0, 0, 1], 0.0001, opposite),
     }
 
 

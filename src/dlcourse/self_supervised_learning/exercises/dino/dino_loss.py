@@ -118,10 +118,12 @@ Write DINO's loss. With the teacher's scores $g_t$ on global view $t$, the stude
 $s$, the centre $c$ and the two temperatures,
 
 $$
+\begin{gathered}
 P_t = \operatorname{softmax}\!\Bigl(\frac{g_t - c}{\tau_t}\Bigr), \qquad
-P_s = \operatorname{softmax}\!\Bigl(\frac{g_s}{\tau_s}\Bigr), \qquad
+P_s = \operatorname{softmax}\!\Bigl(\frac{g_s}{\tau_s}\Bigr), \\
 \mathcal L = \operatorname*{mean}_{t \ne s,\ \text{images}} \;
 -\sum_{k=1}^{K} P_t^{(k)} \log P_s^{(k)} .
+\end{gathered}
 $$
 
 `student` holds all views, `teacher` the global ones; view number $i$ of the teacher is view number

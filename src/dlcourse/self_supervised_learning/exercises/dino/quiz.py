@@ -31,8 +31,8 @@ QUIZ = Quiz(
             [
                 Choice(
                     "The student has learned all there is.",
-                    "On different views of an image the two never agree entirely, if their "
-                    "answers still depend on the image.",
+                    "On different views of an image the two hardly ever agree entirely, if their "
+                    "answers still depend on the image. To be sure, look whether these do.",
                 ),
                 Choice(
                     "The run has collapsed.",

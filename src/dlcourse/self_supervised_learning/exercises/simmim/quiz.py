@@ -50,8 +50,8 @@ QUIZ = Quiz(
             [
                 Choice(
                     "halves.",
-                    "So it is for an MAE, whose encoder sees visible patches only: 20 % of them in "
-                    "place of 40 %.",
+                    "So does that of an MAE's encoder, which sees 20 % of the patches in place of "
+                    "40 %. Even there the decoder's time stays.",
                 ),
                 Choice(
                     "stays as it is.",

@@ -1,0 +1,1 @@
+"""Exercises and quiz of section 121.1a, one small file each."""

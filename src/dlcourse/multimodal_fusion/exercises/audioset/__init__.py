@@ -1,0 +1,1 @@
+"""Exercises of section 121.1b."""
