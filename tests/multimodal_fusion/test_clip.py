@@ -639,12 +639,23 @@ def test_recall_refuses_numbers_of_candidates_that_there_are_not(ks):
         retrieval_recall(*pairs(0, 4), ks)
 
 
-def test_features_that_are_not_finite_are_named():
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    "function",
+    [
+        clip_loss,
+        clip_loss_chunked,
+        clip_loss_gathered,
+        lambda x, y, s: siglip_loss(x, y, s, 0.0),
+        lambda x, y, s: retrieval_recall(x, y, [1]),
+        lambda x, y, s: modality_gap(x, y),
+    ],
+)
+def test_features_that_are_not_finite_are_named(function, value):
     x, y = pairs(0, 4)
-    y[2, 0] = math.nan
-    for function in (lambda: retrieval_recall(x, y, [1]), lambda: modality_gap(x, y)):
-        with pytest.raises(ValueError, match="text_features are not finite in 1 of 4 rows.*row 2"):
-            function()
+    y[2, 0] = value
+    with pytest.raises(ValueError, match="text_features are not finite in 1 of 4 rows.*row 2"):
+        function(x, y, 1.0)
 
 
 def test_a_zero_shot_classifier_is_the_mean_of_normalised_prompts():
