@@ -17,9 +17,9 @@ def widened(x: Tensor) -> Tensor:
 
 
 def check_features(image_features: Tensor, text_features: Tensor) -> None:
-    """Raise TypeError or ValueError unless both are floating point and (B, D), row i of one scene.
-
-    Their values are not looked at: that would make a GPU wait. ``check_finite`` does.
+    """Raise TypeError or ValueError unless both are floating point and (B, D), row i of one scene;
+    on a CPU also where they are not finite. A GPU would have to wait for that: see
+    ``check_finite``.
     """
     for name, x in (("image_features", image_features), ("text_features", text_features)):
         if not x.is_floating_point():
@@ -38,6 +38,9 @@ def check_features(image_features: Tensor, text_features: Tensor) -> None:
         )
     if not len(image_features):
         raise ValueError("the batch is empty: there is nothing to compare")
+    for name, x in (("image_features", image_features), ("text_features", text_features)):
+        if x.device.type == "cpu":
+            check_finite(name, x)
 
 
 def check_finite(name: str, x: Tensor) -> None:

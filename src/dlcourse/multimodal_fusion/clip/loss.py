@@ -58,7 +58,8 @@ def clip_loss(
 
     Raises:
         TypeError: features that are not floating point.
-        ValueError: shapes that do not fit each other, or an empty batch.
+        ValueError: shapes that do not fit each other, an empty batch, or on a CPU features that are
+            not finite.
 
     Source: Radford et al. (2021), figure 3.
     """
