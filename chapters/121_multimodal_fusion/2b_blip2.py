@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dlcourse.datasets import credit, emoji, emoji_splits
+from dlcourse.datasets import emoji, emoji_splits
 from dlcourse.multimodal_fusion import (
     BLIP2,
     QFormer,
@@ -424,6 +424,13 @@ print("labels:", labels[0].tolist())
 
 # %%
 show_source(BLIP2.forward)
+
+# %% [markdown] tags=["skip"]
+# To write, the same prompt is given to the language model's own `generate`, greedily unless you say
+# otherwise. A test takes the tokens one by one, by `argmax`, and finds the same.
+
+# %%
+show_source(BLIP2.generate)
 
 # %% [markdown] tags=["skip"]
 # {{exercise 121.2b.soft-prompt}}

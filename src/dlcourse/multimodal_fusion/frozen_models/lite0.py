@@ -73,7 +73,7 @@ def lite0_maps(model: nn.Module, images: Tensor, side: int = SIDE) -> Tensor:
 
 @torch.inference_mode()
 def lite0_pool(model: nn.Module, maps: Tensor) -> Tensor:
-    """``(B, 320, h, w)`` → ``(B, 1280)``: the head's 1 × 1 convolution, then the mean over places."""
+    """``(B, 320, h, w)`` → ``(B, 1280)``: the head's 1 × 1 convolution, then the mean."""
     return model.bn2(model.conv_head(maps)).mean((2, 3))
 
 
