@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dlcourse.datasets import credit, emoji, emoji_splits
+from dlcourse.datasets import emoji, emoji_splits
 from dlcourse.multimodal_fusion import (
     BLIP2,
     QFormer,
@@ -58,7 +58,7 @@ def mean_and_interval(values):
 # ## A question
 #
 # Here are twelve emoji. A language model of 135 million weights, SmolLM2
-# {cite:p}`benallal2025smollm2`, has certainly read the word "broccoli". Can it be brought to *say*
+# {cite:p}`benallal2025smollm2`, has certainly read the word "dodo". Can it be brought to *say*
 # it when it is shown one, if none of its weights may move, and if no emoji with that name was ever
 # used in training?
 
@@ -115,8 +115,8 @@ else:
 # %% [markdown] tags=["slide"]
 # ## The idea
 #
-# Two good models exist already: one that sees, one that writes. Training both together costs a
-# fortune, and spoils what they know. BLIP-2 {cite:p}`li2023blip2` freezes both and asks a smaller
+# Two good models exist already: one that sees, one that writes. Training both together costs much,
+# and can spoil what they know. BLIP-2 {cite:p}`li2023blip2` freezes both and asks a smaller
 # question: what of a picture does a text need, and how do we *say* it to a model that reads words?
 #
 # - **Queries.** $Q$ learned vectors look at the picture's features by cross-attention. Whatever
@@ -250,8 +250,8 @@ from dlcourse.multimodal_fusion.blip2.masks import _attention_mask  # noqa: E402
 show_source(_attention_mask)
 
 # %% [markdown] tags=["skip"]
-# A mask that leaks does not crash: it makes the loss *better*. So each mask is tested by changing
-# what must not be seen:
+# A mask that leaks does not crash, and what leaks can only make the task easier. So each mask is
+# tested by changing what must not be seen:
 
 # %% tags=["hide-input", "check"]
 with torch.no_grad():
@@ -388,8 +388,8 @@ blind_itm = -(math.log(1 / 3) + 2 * math.log(2 / 3)) / 3  # one pair in three is
 claim(
     "After {steps} steps {hits:.0%} of the 96 training pictures find their own name (guessing: 1 %). "
     "That shows that the gradients arrive, and nothing about unseen pictures. ITM has learned nothing "
-    "yet: {itm:.3f}, where always answering \"wrong, two to one\" has {blind:.3f}. It is the hardest "
-    "of the three, as its negatives are drawn to be.",
+    "yet: {itm:.3f}, where always answering \"wrong, two to one\" has {blind:.3f}. Its negatives are "
+    "drawn to be hard.",
     hits > 0.25 and abs(curve[-20:, 1].mean().item() - blind_itm) < 0.02,
     steps=len(curve),
     hits=hits,
@@ -424,6 +424,13 @@ print("labels:", labels[0].tolist())
 
 # %%
 show_source(BLIP2.forward)
+
+# %% [markdown] tags=["skip"]
+# To write, the same prompt is given to the language model's own `generate`, greedily unless you say
+# otherwise. A test takes the tokens one by one, by `argmax`, and finds the same.
+
+# %%
+show_source(BLIP2.generate)
 
 # %% [markdown] tags=["skip"]
 # {{exercise 121.2b.soft-prompt}}
@@ -724,9 +731,8 @@ else:
 #   behind a gate that starts closed; a resampler with learned queries feeds them.
 # - **BLIP-2** puts queries *before* the text, and pre-trains them in stage 1.
 # - **LLaVA** {cite:p}`liu2023llava` drops the queries: one linear layer for each patch (later a
-#   small MLP), and then the language model is fine-tuned as well. With good instruction data the
-#   simpler bridge won, and most open models since then have taken it; the price is hundreds of
-#   prompt positions a picture.
+#   small MLP), and then the language model is fine-tuned as well. The price of the
+#   simpler bridge is hundreds of prompt positions a picture, where BLIP-2 has 32.
 #
 # Nothing changes on many machines for stage 2, as what learns is small: data parallelism. ITC needs
 # its negatives gathered from all ranks, as in section 121.2a.
@@ -817,7 +823,7 @@ claim(
 # - Three masks make three tasks: contrast apart, matching together, writing one way.
 # - In stage 2 the queries are a prompt before the words of a frozen language model.
 # - Frozen: no gradient, `eval()`, and yet the gradient passes through.
-# - Equal queries stay equal; a leak makes a loss better; a model is blind where nobody looks.
+# - Equal queries stay equal; a mask that leaks does not crash; a model is blind where nobody looks.
 #
 # References: each citation above leads to its source; the
 # {doc}`bibliography </book/bibliography>` lists them all.

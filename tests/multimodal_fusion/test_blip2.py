@@ -136,8 +136,14 @@ def test_gradients_equal_those_of_transformers_qformer():
     ).last_hidden_state
     (theirs * pull).sum().backward()
     for ours, theirs in (
-        (model.blocks[2].cross.key.weight, peer.encoder.layer[2].crossattention.attention.key.weight),
-        (model.blocks[0].queries_mlp.dense_in.bias, peer.encoder.layer[0].intermediate_query.dense.bias),
+        (
+            model.blocks[2].cross.key.weight,
+            peer.encoder.layer[2].crossattention.attention.key.weight,
+        ),
+        (
+            model.blocks[0].queries_mlp.dense_in.bias,
+            peer.encoder.layer[0].intermediate_query.dense.bias,
+        ),
     ):
         assert ours.grad.abs().max() > 1e-4
         torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-4, rtol=1e-4)
@@ -160,7 +166,8 @@ def test_a_qformer_that_starts_from_bert_reads_text_as_bert_does():
     start_from_bert(model, bert.state_dict())
     ids = ids.clamp_max(VOCAB - 2)
     theirs = bert(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-    torch.testing.assert_close(model(ids=ids, text_mask=mask)[1][mask], theirs[mask], atol=1e-5, rtol=0)
+    ours = model(ids=ids, text_mask=mask)[1]
+    torch.testing.assert_close(ours[mask], theirs[mask], atol=1e-5, rtol=0)
     for block in model.blocks:
         assert torch.equal(block.queries_mlp.dense_in.weight, block.text_mlp.dense_in.weight)
     with pytest.raises(ValueError, match="other sizes"):
@@ -299,8 +306,9 @@ def test_stage_1_starts_at_the_losses_of_guessing_and_each_loss_falls():
 
 def test_a_batch_of_one_text_has_no_negative():
     image, ids, mask = batch()
+    same = torch.zeros(4, dtype=torch.long)
     with pytest.raises(ValueError, match="two different texts"):
-        stage1_losses(small(), image, ids, mask, dec_id=DEC, groups=torch.zeros(4, dtype=torch.long))
+        stage1_losses(small(), image, ids, mask, dec_id=DEC, groups=same)
 
 
 # Stage 2

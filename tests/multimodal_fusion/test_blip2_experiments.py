@@ -31,7 +31,8 @@ def data():
     lm = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=30, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
-            num_attention_heads=2, num_key_value_heads=1, bos_token_id=1, eos_token_id=2, initializer_range=0.4,
+            num_attention_heads=2, num_key_value_heads=1, bos_token_id=1, eos_token_id=2,
+            initializer_range=0.4,
         )
     ).requires_grad_(False).eval()  # fmt: skip
     bert = BertModel(

@@ -22,9 +22,9 @@ _BERT = {  # a part of our block: of a layer of BERT
 _BLIP2 = {
     **{ours: theirs.replace("self.", "attention.") for ours, theirs in _BERT.items()},
     **{
-        ours.replace("attention", "cross"): theirs.replace("attention.", "crossattention.", 1).replace(
-            "self.", "attention."
-        )
+        ours.replace("attention", "cross"): theirs.replace(
+            "attention.", "crossattention.", 1
+        ).replace("self.", "attention.")
         for ours, theirs in _BERT.items()
         if ours.startswith("attention")
     },

@@ -85,7 +85,7 @@ class BLIP2(nn.Module):
         )
 
     def soft_prompt(self, images: Tensor) -> Tensor:
-        """The queries as words that nobody has a name for: ``(B, Q, width of the language model)``."""
+        """The queries as words that have no name: ``(B, Q, width of the language model)``."""
         queries, _ = self.qformer(self.image_features(images))
         return self._projection()(queries)
 

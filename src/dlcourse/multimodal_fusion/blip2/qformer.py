@@ -107,11 +107,13 @@ class QFormer(nn.Module):
         super().__init__()
         if min(num_queries, num_layers, image_dim, cross_every) < 1 or dim % num_heads:
             raise ValueError(
-                "need num_queries, num_layers, image_dim and cross_every >= 1, and dim divisible by "
-                f"num_heads: got {num_queries}, {num_layers}, {image_dim}, {cross_every}, {dim} and "
-                f"{num_heads}"
+                "need num_queries, num_layers, image_dim and cross_every >= 1, and dim "
+                f"divisible by num_heads: got {num_queries}, {num_layers}, {image_dim}, "
+                f"{cross_every}, {dim} and {num_heads}"
             )
-        self.num_queries, self.dim, self.image_dim, self.dropout = num_queries, dim, image_dim, dropout
+        self.num_queries, self.dim, self.image_dim, self.dropout = (
+            num_queries, dim, image_dim, dropout,
+        )  # fmt: skip
         self.image_norm = nn.LayerNorm(image_dim)  # LAVIS: ln_vision
         self.queries = nn.Parameter(torch.empty(1, num_queries, dim))
         self.words = nn.Embedding(vocab_size, dim)
@@ -130,14 +132,17 @@ class QFormer(nn.Module):
         self.image_proj, self.text_proj = nn.Linear(dim, embed_dim), nn.Linear(dim, embed_dim)
         self.temperature = nn.Parameter(torch.tensor(0.07))
         self.match_head = nn.Linear(dim, 2)  # 0: don't belong together, 1: do
-        self.word_transform = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim, 1e-12))
+        self.word_transform = nn.Sequential(
+            nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim, 1e-12)
+        )
         self.word_bias = nn.Parameter(torch.zeros(vocab_size))
         for module in self.modules():  # as in BERT and LAVIS: N(0, 0.02), biases 0
             if isinstance(module, (nn.Linear, nn.Embedding)):
                 nn.init.normal_(module.weight, std=0.02, generator=generator)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
-        nn.init.normal_(self.queries, std=0.02, generator=generator)  # not zeros: all would stay equal
+        # Not zeros: all queries would stay equal.
+        nn.init.normal_(self.queries, std=0.02, generator=generator)
 
     def forward(
         self,

@@ -40,10 +40,10 @@ def itc_loss(logits: Tensor, same: Tensor, smoothing: float = 0.1) -> Tensor:
 
 
 def negative_weights(logits: Tensor, same: Tensor) -> Tensor:
-    """How likely each column is to be drawn as the negative of a row: more if it is taken for right.
+    """How likely each column is to be drawn as a row's negative: more if it is taken for right.
 
-    Each row is a softmax of its logits, with 10⁻⁴ added so that every column has a chance; what is
-    right is never drawn. A row in which everything is right keeps zeros.
+    Each row is a softmax of its logits, with 10⁻⁴ added so that every column has a chance; what
+    is right is never drawn. A row in which everything is right keeps zeros.
     """
     weights = F.softmax(logits.float(), dim=1) + 1e-4
     weights = weights.masked_fill(same, 0.0)

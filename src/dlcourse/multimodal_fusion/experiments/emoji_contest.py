@@ -1,4 +1,4 @@
-"""Who names unseen emoji best: the contest of ``121_multimodal_fusion/2b_blip2`` (recorded cells)."""
+"""Who names unseen emoji best: the recorded cells of ``121_multimodal_fusion/2b_blip2``."""
 
 from __future__ import annotations
 
@@ -165,6 +165,8 @@ def _best_rate(data, make, rates, steps, batch, seed) -> tuple[float, list[float
     for _ in rates:
         torch.manual_seed(seed)
         prompters.append(make(seed))
-    runs = stage2(data, prompters, rates, steps=steps, batch=batch, seeds=[seed] * len(rates), checks=4)
+    runs = stage2(
+        data, prompters, rates, steps=steps, batch=batch, seeds=[seed] * len(rates), checks=4
+    )
     losses = [run.validation for run in runs]
     return rates[losses.index(min(losses))], losses

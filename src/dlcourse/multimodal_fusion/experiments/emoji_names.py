@@ -1,9 +1,9 @@
 """Naming emoji that were never seen: BLIP-2, its parts left out one by one, and simpler rivals.
 
-Chapter: ``121_multimodal_fusion/2b_blip2`` (recorded cells). Pictures are frozen EfficientNet-Lite0
-maps, names are written by a frozen SmolLM2. What is trained stands between: a ``Prompter``, a module
-from maps ``(B, 25, 320)`` to a soft prompt ``(B, Q, width)``. Several prompters are trained at once:
-the language model, which costs most, sees their batches as one.
+Chapter: ``121_multimodal_fusion/2b_blip2`` (recorded cells). Pictures are maps of a frozen
+EfficientNet-Lite0, names are written by a frozen SmolLM2. What is trained stands between: a module
+from maps ``(B, 25, 320)`` to a soft prompt ``(B, Q, width)``. Several of them are trained at once: the
+language model, which costs most, sees their batches as one.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def name_losses(data: Emoji, prompts: Tensor, which: Tensor) -> Tensor:
     x = torch.cat([prompts.to(start.dtype), start, embed(ids)], dim=1)
     # Padding comes last, and nothing looks ahead: no mask is needed.
     hidden = data.lm.model(inputs_embeds=x, use_cache=False).last_hidden_state
-    hidden = hidden[:, x.shape[1] - ids.shape[1] - 1 : -1]  # (B, T, width): each sees the one before
+    hidden = hidden[:, x.shape[1] - ids.shape[1] - 1 : -1]  # (B, T, width), one place before
     logits = data.lm.lm_head(hidden).float()
     losses = F.cross_entropy(logits.transpose(1, 2), ids, reduction="none")
     return (losses * mask).sum(1) / mask.sum(1)

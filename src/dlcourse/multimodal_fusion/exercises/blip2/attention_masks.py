@@ -98,7 +98,8 @@ The self-attention of the Q-Former runs over $Q$ queries and then $T$ text token
 
 - `"itc"`: queries look at queries, tokens at tokens.
 - `"itm"`: all look at all.
-- `"itg"`: queries look at queries; a token looks at all queries, at itself, and at the tokens before it.
+- `"itg"`: queries look at queries; a token looks at all queries, at itself, and at the tokens
+  before it.
 
 Whatever the objective, nobody looks at padding. (Padding itself may look: its output is not used.)
 Row $i$, column $j$ is `True` where $i$ may look at $j$.
@@ -115,16 +116,19 @@ Row $i$, column $j$ is `True` where $i$ may look at $j$.
     mistakes={
         "listing_no_mask": Mistake(
             answer=listing_no_mask,
-            hint="everything is open, as in the listing, which has no masks: in ITG the text could be "
+            hint="everything is open, as in the listing, which has no masks: in ITG the text "
+            "could be "
             "copied from itself.",
         ),
         "padding_is_seen": Mistake(
             answer=padding_is_seen,
-            hint="padding is looked at: then a text's output depends on the length of its neighbours.",
+            hint="padding is looked at: then a text's output depends on the length of its "
+            "neighbours.",
         ),
         "queries_read_the_answer": Mistake(
             answer=queries_read_the_answer,
-            hint="in ITG the queries see the text. They could hand it to the tokens, which would then "
+            hint="in ITG the queries see the text. They could hand it to the tokens, which would "
+            "then "
             "need no picture.",
         ),
         "transposed": Mistake(
@@ -141,7 +145,8 @@ Row $i$, column $j$ is `True` where $i$ may look at $j$.
         ),
         "text_blind_in_itg": Mistake(
             answer=text_blind_in_itg,
-            hint="in ITG the text can't see the queries, so it would be written without the picture.",
+            hint="in ITG the text can't see the queries, so it would be written without the "
+            "picture.",
         ),
     },
 )

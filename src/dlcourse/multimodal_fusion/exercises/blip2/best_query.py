@@ -94,8 +94,8 @@ their lengths, their similarity is that of the query that fits best,
 
 $$ s(\text{picture}, \text{text}) = \max_k\, q_k^\top t . $$
 
-Return CLIP's loss of the batch with these similarities: cross-entropy of $s / \tau$ over the texts for
-each picture, and over the pictures for each text, and the mean of both. Gradients must flow back.
+Return CLIP's loss of the batch with these similarities: cross-entropy of $s / \tau$ over the texts
+for each picture, and over the pictures for each text, and the mean of both. Gradients must flow back.
 """,
     imports="import torch\nimport torch.nn.functional as F",
     reference=best_query_loss,
@@ -103,14 +103,17 @@ each picture, and over the pictures for each text, and the mean of both. Gradien
     edges=edges,
     differentiable=("queries", "text"),
     hints=[
-        "First all similarities, (pictures, texts, queries); then one of the three dimensions goes.",
+        "First all similarities, (pictures, texts, queries); then one of the three dimensions "
+        "goes.",
         "The best query is another one for each text, also for the wrong ones.",
-        "The right text of picture i is text i: cross_entropy with arange(B), on logits and logits.T.",
+        "The right text of picture i is text i: cross_entropy with arange(B), on logits and "
+        "logits.T.",
     ],
     mistakes={
         "listing_equal_queries": Mistake(
             answer=listing_equal_queries,
-            hint="only the first query is compared. That is enough where all queries are equal, as in "
+            hint="only the first query is compared. That is enough where all queries are equal, "
+            "as in "
             "the listing, where they start as zeros; here they differ.",
         ),
         "mean_query": Mistake(
@@ -128,7 +131,8 @@ each picture, and over the pictures for each text, and the mean of both. Gradien
         ),
         "best_query_of_the_right_text": Mistake(
             answer=best_query_of_the_right_text,
-            hint="the query is chosen by the right text and used for the wrong ones too. The maximum "
+            hint="the query is chosen by the right text and used for the wrong ones too. The "
+            "maximum "
             "is taken for each pair anew.",
         ),
         "one_direction": Mistake(

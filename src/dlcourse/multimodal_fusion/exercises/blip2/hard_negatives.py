@@ -89,8 +89,8 @@ p_{ij} = \frac{e^{s_{ij}}}{\sum_{k \text{ wrong for } i} e^{s_{ik}}} \quad (j \t
 \qquad p_{ij} = 0 \quad (j \text{ right for } i).
 $$
 
-Return all $p_{ij}$, each row with the sum 1. `same` says what is right: the diagonal, and other pairs
-with the same text.
+Return all $p_{ij}$, each row with the sum 1. `same` says what is right: the diagonal, and other
+pairs with the same text.
 """,
     imports="import torch\nimport torch.nn.functional as F",
     reference=negative_shares,
@@ -107,7 +107,8 @@ with the same text.
         ),
         "the_right_one_too": Mistake(
             answer=the_right_one_too,
-            hint="the right text is drawn as a negative, most often of all, and the model is told that "
+            hint="the right text is drawn as a negative, most often of all, and the model is "
+            "told that "
             "it does not belong.",
         ),
         "all_alike": Mistake(

@@ -11,7 +11,8 @@ QUIZ = Quiz(
             [
                 Choice(
                     "32 equal vectors for each picture.",
-                    "Queries have no positions. Equal inputs give equal outputs and equal gradients, "
+                    "Queries have no positions. Equal inputs give equal outputs and equal "
+                    "gradients, "
                     "so nothing ever tells them apart.",
                     right=True,
                 ),
@@ -34,7 +35,8 @@ QUIZ = Quiz(
                     "It is known: it is the target.",
                 ),
                 Choice(
-                    "They would carry the text to its own prediction, and the picture would not be needed.",
+                    "They would carry the text to its own prediction, and the picture would not "
+                    "be needed.",
                     "Each token sees all queries. What these have read of later tokens would leak.",
                     right=True,
                 ),
@@ -46,7 +48,8 @@ QUIZ = Quiz(
         ),
         Question(
             "hidden-states",
-            "You pass the queries to a decoder-only language model as encoder_hidden_states. What happens?",
+            "You pass the queries to a decoder-only language model as encoder_hidden_states. "
+            "What happens?",
             [
                 Choice(
                     "It attends to them in its cross-attention.",
@@ -54,7 +57,8 @@ QUIZ = Quiz(
                 ),
                 Choice(
                     "Its logits do not change, or the call is refused.",
-                    "There is no layer that reads them. A prefix of inputs_embeds is read by every layer.",
+                    "There is no layer that reads them. A prefix of inputs_embeds is read by "
+                    "every layer.",
                     right=True,
                 ),
                 Choice(
@@ -65,12 +69,14 @@ QUIZ = Quiz(
         ),
         Question(
             "frozen",
-            "The language model is frozen: requires_grad is False for each of its weights. Do gradients "
+            "The language model is frozen: requires_grad is False for each of its weights. Do "
+            "gradients "
             "flow through it?",
             [
                 Choice(
                     "Yes: to its inputs, and so to the projection and the Q-Former.",
-                    "A frozen weight gets no gradient itself; the chain rule still goes through. Under "
+                    "A frozen weight gets no gradient itself; the chain rule still goes through. "
+                    "Under "
                     "torch.no_grad nothing would be learned.",
                     right=True,
                 ),
@@ -86,7 +92,8 @@ QUIZ = Quiz(
         ),
         Question(
             "itm",
-            "ITM looks at picture and text together and is more exact than ITC. Why not rank a million "
+            "ITM looks at picture and text together and is more exact than ITC. Why not rank a "
+            "million "
             "pictures by it?",
             [
                 Choice(

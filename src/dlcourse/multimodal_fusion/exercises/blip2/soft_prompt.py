@@ -9,7 +9,7 @@ def prefix_inputs(queries, weight, bias, embeddings, text_mask, ids):
     """Return embeddings (B, Q + T, D), attention mask int64 (B, Q + T), labels int64 (B, Q + T).
 
     queries: (B, Q, E), the Q-Former's output. weight: (D, E), bias: (D,), of the projection.
-    embeddings: (B, T, D), of the text's tokens. text_mask: int64 (B, T), 1 for tokens, 0 for padding.
+    embeddings: (B, T, D), of the text's tokens. text_mask: int64 (B, T), 0 for padding.
     ids: int64 (B, T), the tokens.
     """
     prompt = queries @ weight.T + bias  # (B, Q, D)
@@ -104,10 +104,10 @@ EXERCISE = Exercise(
     title="A prompt that nobody can read",
     difficulty="implement",
     statement=r"""
-A decoder-only language model of `transformers` takes `inputs_embeds`, `attention_mask` and `labels`.
-Build all three for stage 2: the queries, projected by $W q + b$ to the model's width, come *before*
-the text's embeddings. All of the prompt is attended to. The loss leaves out what has the label −100:
-the prompt and the padding. (The model itself shifts labels by one place; do not shift.)
+A decoder-only language model of `transformers` takes `inputs_embeds`, `attention_mask` and
+`labels`. Build all three for stage 2: the queries, projected by $W q + b$ to the model's width,
+come *before* the text's embeddings. All of the prompt is attended to. The loss leaves out what has
+the label −100: the prompt and the padding. (The model itself shifts labels by one place; do not shift.)
 """,
     imports="import torch",
     reference=prefix_inputs,
@@ -121,16 +121,19 @@ the prompt and the padding. (The model itself shifts labels by one place; do not
     mistakes={
         "listing_text_alone": Mistake(
             answer=listing_text_alone,
-            hint="the queries are not in the input, as in the listing: the model never sees the picture.",
+            hint="the queries are not in the input, as in the listing: the model never sees the "
+            "picture.",
         ),
         "behind_the_text": Mistake(
             answer=behind_the_text,
-            hint="the prompt stands behind the text. A causal model looks back only: no word would see "
+            hint="the prompt stands behind the text. A causal model looks back only: no word "
+            "would see "
             "the picture.",
         ),
         "labels_on_the_prompt": Mistake(
             answer=labels_on_the_prompt,
-            hint="the prompt has labels, so the model is asked to predict words where there are none.",
+            hint="the prompt has labels, so the model is asked to predict words where there are "
+            "none.",
         ),
         "padding_is_learned": Mistake(
             answer=padding_is_learned, hint="padding has labels: the model would learn to write it."
