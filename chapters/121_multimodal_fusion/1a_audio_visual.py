@@ -401,8 +401,9 @@ show_source(BottleneckFusion.forward)
 # ### The model, and what is missing
 #
 # A learned token goes before each stream. It is there when nothing else is: with the video switched
-# off, the sound's tokens find one key and no NaN. In the end each stream has its own classifier, as in
-# MBT, and the logits are averaged over the streams that are there.
+# off, the sound's tokens find one key. In the end each stream has its own classifier over the mean of
+# its tokens, and the logits are averaged over the streams that are there. (MBT averages logits too, but
+# its streams share one classifier, which reads a class token of each.)
 
 # %%
 show_source(AudioVisualModel.forward)
@@ -415,8 +416,8 @@ show_source(mean_of_present)
 
 # %% [markdown] tags=["skip"]
 # That a model *accepts* one modality does not mean that it has learned to work with one. In training it
-# always had both. **Modality dropout** {cite:p}`neverova2016moddrop` takes one of them away from random
-# examples, never both:
+# always had both. **Modality dropout** {cite:p}`neverova2016moddrop` takes modalities away from random
+# examples. In the paper each is drawn by itself; ours takes one, never both:
 
 # %%
 show_source(modality_dropout)
@@ -493,7 +494,8 @@ claim(
 # 7. **Let like look at like from the start.** Random $W_q$ and $W_k$ make scores that have nothing to do
 #    with time. Our layers start with $W_q = W_k$: then $q \cdot k$ is largest, on average, for tokens
 #    that are alike, as of the same time. It is a simple case of mimetic initialisation
-#    {cite:p}`trockman2023mimetic`. One training with each start shows what to expect:
+#    {cite:p}`trockman2023mimetic`. Here is one training with each start. One seed shows how such a
+#    training goes, not which start is better:
 
 # %% tags=["long", "hide-input"] name="plateau"
 curves = plateau()
@@ -502,14 +504,14 @@ for start in ("equal", "independent"):
     print(start, [round(value, 2) for value in curves[start]["binding"]])
 keep(**curves)
 
-# %% mystnb={"figure": {"caption": "A small cross-attention model in training, with equal and with independent queries and keys at the start; one seed each. Left: mAP on unseen clips; dotted: the ceiling without times. Right: binding accuracy; dotted: guessing.", "name": "fig-av-plateau"}, "image": {"alt": "Two plots over the steps of training, each with two lines: mAP rises to the ceiling without times first; binding accuracy stays near one half for hundreds of steps."}} tags=["hide-input", "plot"]
+# %% mystnb={"figure": {"caption": "A small cross-attention model in training, with equal and with independent queries and keys at the start; one seed each. Left: mAP on unseen clips; dotted: the ceiling without times. Right: binding accuracy; dotted: guessing.", "name": "fig-av-plateau"}, "image": {"alt": "Two plots over the steps of training, each with two lines: mAP rises in steps, with flat stretches below the ceiling without times; binding accuracy stays near one half for hundreds of steps, then rises to one."}} tags=["hide-input", "plot"]
 PLATEAU = values_of("121.1a.plateau", "steps", "equal", "independent", "ceiling")
 if PLATEAU:
     fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 2.9), constrained_layout=True)
     for start, style in (("equal", "o-"), ("independent", "s--")):
         for ax, key in ((left, "mAP"), (right, "binding")):
             ax.plot(PLATEAU["steps"], PLATEAU[start][key], style, ms=3, label=start)
-    left.axhline(PLATEAU["ceiling"], color="k", ls=":", lw=1)
+    left.axhline(ceilings["both known, no times"], color="k", ls=":", lw=1)
     right.axhline(0.5, color="k", ls=":", lw=1)
     left.set(xlabel="step", ylabel="mAP", ylim=(0, 1.02))
     right.set(xlabel="step", ylabel="binding accuracy", ylim=(0, 1.02))
@@ -524,25 +526,31 @@ if PLATEAU:
         pairs = zip(PLATEAU["steps"], PLATEAU[start]["binding"])
         return next((f"by step {k:,}" for k, value in pairs if value > 0.9), "not in this training")
 
-    near = {
-        start: [
-            k
-            for k, m, b in zip(PLATEAU["steps"], PLATEAU[start]["mAP"], PLATEAU[start]["binding"])
-            if b < 0.6 and m > 0.9 * PLATEAU["ceiling"]
-        ]
-        for start in ("equal", "independent")
-    }
+    def waiting(start):
+        """Measurements before the first with a binding accuracy above 0.6, and mAP there."""
+        before = list(
+            itertools.takewhile(
+                lambda point: point[1] <= 0.6, zip(PLATEAU[start]["mAP"], PLATEAU[start]["binding"])
+            )
+        )
+        return len(before), max((m for m, _ in before), default=0.0)
+
+    (n_equal, top_equal), (n_independent, top_independent) = map(waiting, ("equal", "independent"))
     say(
         "A binding accuracy above 0.9 is reached {equal} with equal queries and keys, and {independent} with "
-        "independent ones. At {n_equal} and {n_independent} of the {n} measurements the mAP was already within "
-        "a tenth of the ceiling without times ({ceiling:.3f}), and nothing was bound (below 0.6): a plateau. "
-        "A loss that stands still there has not finished.",
+        "independent ones. Before, it is at most 0.6 at the first {n_equal} and {n_independent} of {n} "
+        "measurements, one every {every} steps, while the mAP climbs to {top_equal:.2f} and "
+        "{top_independent:.2f} and in part stands still (ceiling without times: {ceiling:.2f}). "
+        "Standing still does not mean that a training has finished.",
         equal=first_bound("equal"),
         independent=first_bound("independent"),
-        n_equal=len(near["equal"]),
-        n_independent=len(near["independent"]),
+        n_equal=n_equal,
+        n_independent=n_independent,
         n=len(PLATEAU["steps"]),
-        ceiling=PLATEAU["ceiling"],
+        every=PLATEAU["steps"][0],
+        top_equal=top_equal,
+        top_independent=top_independent,
+        ceiling=ceilings["both known, no times"],
     )
 else:
     say("This training is not recorded yet.")
@@ -612,7 +620,7 @@ if FUSION:
         "\n".join(lines)
         + "\n\nTest clips, {n} of them; mean ± standard deviation over {seeds} seeds. In italics what needs "
         "no network: a constant, a logistic regression on spectra and pictures averaged over time, and "
-        "the three ceilings without times. The weights of a single stream include the idle other one. "
+        "the three ceilings without times, of the 40,000 clips above. The weights of a single stream include the idle other one. "
         "Guessing binds 0.50. Each training took {steps:,} steps of {batch} clips, {tuning} to choose the rate.",
         steps=FUSION["settings"]["steps"],
         batch=FUSION["settings"]["batch_size"],
@@ -771,9 +779,8 @@ else:
     say(NOT_YET)
 
 # %% [markdown] tags=["skip"]
-# A noisy microphone is not a missing one. Noise of a kind that training never had can mislead a model
-# more than silence would; whoever knows that the sound is bad can mute it. Compare the loudest noise
-# above with "pictures only" below.
+# A noisy microphone is not a missing one: whoever knows that the sound is bad can mute it. Does that
+# help? The end of the next part compares.
 
 # %% [markdown] tags=["slide"]
 # ### One modality missing
@@ -811,12 +818,47 @@ if FUSION:
             for k, name in enumerate(ROBUST)
             for what in ("audio", "video", "both")
         )
-        + ". Where dropout costs mAP with both, look at the binding: at noise {level} the accuracy is {with_it} "
-        "for cross-attention with dropout and {without} without. Only examples that keep both modalities teach "
-        "it to bind.",
+        + ".\n\nThe models with dropout were trained at the rates chosen without it, for as many steps, "
+        "in which only {whole:.0%} of their examples have both modalities; only these can teach it to bind. "
+        "At noise {level} the binding accuracy of cross-attention is {with_it} with dropout, and {without} "
+        "without.",
+        whole=1 - FUSION["settings"]["dropout"],
         level=AUDIO_NOISE[1],
         with_it=spread(FUSION["noise, dropout"][str(AUDIO_NOISE[1])]["cross"]["binding"], 2),
         without=spread(FUSION["noise"][str(AUDIO_NOISE[1])]["cross"]["binding"], 2),
+    )
+    gap, half = gains["both"][ROBUST.index("late")]
+    if gap + half < 0:
+        say(
+            "Late fusion can't bind and loses as well ({gap:+.3f} ± {half:.3f}), so binding is not all "
+            "that dropout costs.",
+            gap=gap,
+            half=half,
+        )
+    muting = {}
+    for how, noisy, names in (
+        ("missing", "noise", FUSED),
+        ("missing, dropout", "noise, dropout", ROBUST),
+    ):
+        for name in names:
+            label = LABEL[name] + (" with dropout" if "dropout" in how else "")
+            muting[label] = paired(
+                FUSION[how][name]["video"], FUSION[noisy][str(AUDIO_NOISE[-1])][name]["mAP"]
+            )
+    verdicts = {
+        "muting helps": [n for n, (gap, half) in muting.items() if gap > half],
+        "muting hurts": [n for n, (gap, half) in muting.items() if -gap > half],
+        "no difference shows": [n for n, (gap, half) in muting.items() if abs(gap) <= half],
+    }
+    say(
+        "Pictures only, minus the loudest noise in the sound ({loudest}), over paired seeds (95 %): "
+        + "; ".join(
+            f"**{verdict}**: "
+            + (", ".join(f"{n} ({muting[n][0]:+.3f} ± {muting[n][1]:.3f})" for n in names) or "none")
+            for verdict, names in verdicts.items()
+        )
+        + ".",
+        loudest=AUDIO_NOISE[-1],
     )
 else:
     say(NOT_YET)
@@ -885,9 +927,9 @@ explore(
 # %% [markdown] tags=["slide"]
 # ### Out of step
 #
-# A model can pass the ceiling in two ways: by the times, or by the *order*, first sound with first
-# picture. A delay tells them apart. It leaves the order as it is, and hurts whoever binds by time. The
-# same test clips, with the pictures late:
+# A model can bind in two ways: by the times, or by the *order*, first sound with first picture. A delay
+# hurts whoever binds by time, and leaves the order as it is, as long as all pictures stay in the clip. A
+# long delay pushes the last one out. The same test clips, with the pictures late:
 
 # %% mystnb={"figure": {"caption": "Binding accuracy against the delay of the pictures; all models were trained in step. Dotted: guessing. An event lasts 0.16 to 0.26 s.", "name": "fig-av-lag"}, "image": {"alt": "Lines of binding accuracy over the delay of the pictures from 0 to 0.3 seconds for four fusions, with a dotted line at one half."}} tags=["hide-input", "plot"]
 if FUSION:
@@ -909,17 +951,42 @@ if FUSION:
     plt.show()
 
 # %% tags=["hide-input", "check"]
+def cut_off(lag):
+    """Share of clips with two events in which a delay takes away at least one frame of a picture."""
+    middle = (torch.arange(16) + 0.5) / 16
+
+    def frames_shown(start):
+        end = start + many.duration
+        return ((middle >= start[..., None]) & (middle < end[..., None])).sum(-1)
+
+    # A delay may also move an event's edge across the middle of a frame: one frame is no loss.
+    fewer = frames_shown(many.onset + lag) < frames_shown(many.onset) - 1
+    two = many.present.sum(1) == 2
+    return (fewer & many.present).any(1)[two].float().mean().item()
+
+
 if FUSION:
-    lags = [str(lag) for lag in LAGS]
-    drops = {
-        n: paired(FUSION["lag"][lags[-1]][n]["binding"], FUSION["lag"][lags[0]][n]["binding"])
-        for n in FUSED
-    }
+    parts = []
+    for lag in LAGS[-2:]:
+        changes = {
+            n: paired(
+                FUSION["lag"][str(lag)][n]["binding"], FUSION["lag"][str(LAGS[0])][n]["binding"]
+            )
+            for n in FUSED
+        }
+        parts.append(
+            f"With a delay of {lag} s, which cuts off more than one frame of a picture in "
+            f"{cut_off(lag):.0%} of the clips with two events, the binding accuracy changes by "
+            + "; ".join(f"{LABEL[n]} {gap:+.2f} ± {half:.2f}" for n, (gap, half) in changes.items())
+            + "."
+        )
+    below = [n for n in FUSED if max(FUSION["lag"][str(LAGS[-1])][n]["binding"]) < 0.5]
     say(
-        "From no delay to {lag} s the binding accuracy changes by "
-        + "; ".join(f"{LABEL[n]} {gap:+.2f} ± {half:.2f}" for n, (gap, half) in drops.items())
-        + " (95 %, paired over seeds). Below a half, a model binds each sound to the picture of another event.",
-        lag=lags[-1],
+        " ".join(parts)
+        + " (95 %, paired over seeds.) Below a half at {lag} s with every seed: {below}. A picture that is "
+        "cut off leaves a guess, a half; below it, sounds are bound to the pictures of other events.",
+        lag=LAGS[-1],
+        below=listed(below),
     )
 else:
     say(NOT_YET)
@@ -943,8 +1010,8 @@ else:
 #
 # ## Limits
 #
-# - Sounds and pictures are made from a recipe, with little variety. What is shown is *which structure can
-#   bind*, not what recognises real sounds.
+# - Sounds and pictures are made from a recipe, with little variety. What is shown is which structures
+#   have learned to bind in this training, not what recognises real sounds.
 # - One size, one training budget, three rates. A ranking of those who pass the ceiling may change with each.
 # - A model trained in step knows no delay. Real films need an offset that is measured, or training with
 #   delays.

@@ -115,7 +115,8 @@ QUIZ = Quiz(
             [
                 Choice(
                     "Two empty streams make the softmax NaN.",
-                    "They would, without the learned first token. But there is a better reason.",
+                    "In nn.MultiheadAttention they would. Ours reads zeros there, and each stream has "
+                    "a learned first token, so that is no reason.",
                 ),
                 Choice(
                     "From nothing there is nothing to learn but the class frequencies.",
