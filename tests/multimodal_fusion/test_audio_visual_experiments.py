@@ -7,6 +7,11 @@ from sklearn.metrics import average_precision_score
 from dlcourse.multimodal_fusion import AudioVisualModel, CrossAttentionFusion
 from dlcourse.multimodal_fusion.experiments import audio_visual_runs as runs
 from dlcourse.multimodal_fusion.experiments import audio_visual_training as training
+from dlcourse.multimodal_fusion.experiments.audio_visual_aligned import (
+    aligned_contest,
+    aligned_moments,
+    train_aligned,
+)
 from dlcourse.multimodal_fusion.experiments.audio_visual_data import make_clips
 from dlcourse.multimodal_fusion.experiments.audio_visual_plateau import draw_keys, plateau
 from dlcourse.multimodal_fusion.experiments.audio_visual_scores import (
@@ -133,3 +138,27 @@ def test_the_plateau_compares_two_starts_that_differ_in_the_keys_alone():
         if not torch.equal(p, q)
     }
     assert unlike == {"key"}
+
+
+def test_a_moment_holds_a_picture_and_the_spectra_of_its_time():
+    clips = make_clips(2, 5, "cpu")
+    moments = aligned_moments(clips)
+    assert moments.shape == (2, 16, 4 * 32 + 256)
+    for k in (0, 7, 15):
+        torch.testing.assert_close(
+            moments[:, k, :128], clips.mel[:, :, 4 * k : 4 * k + 4].flatten(1)
+        )
+        torch.testing.assert_close(moments[:, k, 128:], clips.frames[:, k].flatten(1))
+    off = aligned_moments(clips, 4)
+    torch.testing.assert_close(off[:, 4:, :128], moments[:, :-4, :128])
+    torch.testing.assert_close(off[..., 128:], moments[..., 128:])
+
+
+def test_moments_side_by_side_are_learned_by_heart_and_the_contest_has_both_rows():
+    clips = make_clips(24, 6, "cpu", audio_noise=0.0, video_noise=0.0)
+    moments = aligned_moments(clips)
+    net = train_aligned(moments, clips.target, seed=0, steps=80, batch_size=24)
+    with torch.no_grad():
+        assert mean_precision(net(moments).logsumexp(1), clips.target) > 0.9
+    rows = aligned_contest((0, 1), steps=2, n_train=16, n_test=200)
+    assert {name: len(found) for name, found in rows.items()} == {"in step": 2, "a quarter off": 1}

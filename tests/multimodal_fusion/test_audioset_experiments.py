@@ -8,6 +8,7 @@ from dlcourse.multimodal_fusion import mean_average_precision
 from dlcourse.multimodal_fusion.experiments import (
     audioset_baselines,
     audioset_contest,
+    audioset_statistics,
     audioset_training,
 )
 
@@ -95,3 +96,28 @@ def test_shuffled_labels_leave_chance():
     assert wrong["map"] < 0.3 < right["map"]
     chance = mean_average_precision(torch.rand(200, 12), splits.test.y)
     assert abs(wrong["map"] - chance) < 0.08
+
+
+def test_rich_statistics_hold_the_simple_ones_and_see_an_onset():
+    x = mix_sounds(sound_bank("train"), 3, torch.Generator().manual_seed(0)).x
+    rich = audioset_statistics.rich_statistics(x, batch_size=2)
+    assert rich.shape == (3, 8 * 64)
+    torch.testing.assert_close(rich[:, :128], audioset_baselines.mel_statistics(x))
+    backwards = audioset_statistics.rich_statistics(x.flip(1))
+    change = slice(6 * 64, 7 * 64)  # the largest rise: backwards it is the largest fall
+    assert (backwards - rich)[:, change].abs().mean() > 0.1
+
+
+def test_the_perceptron_learns_what_no_line_separates():
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(1500, 2, generator=g)
+    y = (x.prod(1, keepdim=True) > 0).float().repeat(1, 2)
+    parts = [(x[:1000], y[:1000]), (x[1000:1200], y[1000:1200]), (x[1200:], y[1200:])]
+    assert audioset_statistics.perceptron(parts, 0)["map"] > 0.9
+    assert audioset_baselines.probe(parts)["map"] < 0.65
+
+
+def test_the_contest_of_statistics_at_a_tiny_size():
+    table = audioset_statistics.statistics_contest((0,), (60, 40, 40))
+    assert set(table) == {"mel statistics", "rich statistics", "perceptron"}
+    assert all(len(results[0]["ap"]) == 12 for results in table.values())
