@@ -313,9 +313,9 @@ for seed, scale in enumerate((1.0, 14.3, 100.0)):
 print("largest difference below 1e-11:", worst < 1e-11)
 
 # %% [markdown] tags=["skip"]
-# The test suite compares with strangers' code too: the loss with open_clip's `ClipLoss`, and the
-# whole model with the `CLIPModel` of `transformers`, our towers with its weights, to $10^{-9}$ in
-# float64.
+# The test suite compares with strangers' code too: the loss with the `ClipLoss` of open_clip
+# {cite:p}`ilharco2021openclip`, and the whole model with the `CLIPModel` of `transformers`, our towers
+# with its weights, to $10^{-9}$ in float64.
 
 # %% [markdown] tags=["skip"]
 # {{exercise 121.2a.symmetric-loss}}
