@@ -28,7 +28,7 @@
 #   prompt. BLIP-2 also takes cross-attention from audio-visual fusion.
 # ---
 # The chapter's systems, and what each takes from another. You can read them in any order; an arrow
-# says where a part is explained.
+# says where a part is explained. LM: language model; dashed: from elsewhere.
 # :::
 
 # %% [markdown]
