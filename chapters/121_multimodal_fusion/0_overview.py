@@ -4,7 +4,7 @@
 #
 # A film has a picture and a sound, a photograph on a web page has a sentence beside it. One model for
 # both can know more than two models apart. But where do the two streams meet, and what may each of
-# them learn from the other there? This chapter builds four systems. They differ in this one decision.
+# them learn from the other there? This chapter builds four systems, with four answers.
 #
 # | section | what meets | where | what you build |
 # |---|---|---|---|
@@ -108,7 +108,7 @@ plt.show()
 
 # %% [markdown]
 # Neither the sound nor the pictures tell it alone: the sounds of clips 1 and 2 are alike, so are the
-# pictures of clips 1 and 3. Suppose that two networks recognise everything, *with its time*, and each
+# pictures of clips 1 and 3, and the answers differ. Suppose that two networks recognise everything, *with its time*, and each
 # gives a score; their sum decides whether the ring hums. That is **late fusion**, $f(a) + g(v)$. Choose
 # the four scores so that the signs of all four sums are right. Then add a term that sees both streams.
 
@@ -307,15 +307,15 @@ else:
 #
 # | way | what it needs | choose it when |
 # |---|---|---|
-# | **early**: all tokens in one sequence | both modalities in training and use; $(n+m)^2$ scores | details of one explain details of the other, and computing is no worry |
+# | **early**: all tokens in one sequence (121.1a's joint attention, in its last layers) | both modalities in training and use; $(n+m)^2$ scores | details of one explain details of the other, and computing is no worry |
 # | **cross-attention**: one stream asks the other (121.1a, 121.2b) | a common clock or place for queries and keys; $2nm$ scores if both ask | it matters *which* part belongs to *which* |
-# | **bottleneck**: a few shared tokens (121.1a) | encoders that sum up; about as many scores as each stream alone | streams are long, and a summary is enough |
+# | **bottleneck**: a few shared tokens (121.1a) | streams that can be summed up; about as many scores as each stream alone | streams are long, and a summary is enough |
 # | **pooled**: join vectors, then a hidden layer (121.1b) | one vector a stream | both describe the whole example |
 # | **late**: add the scores (121.1a) | a classifier for each stream | each has evidence of its own, one may be missing, parts change separately |
 # | **contrastive alignment**: two towers, one space (121.2a) | many pairs, large batches, no labels | you search, or name classes that nobody has foreseen |
 # | **soft prompt** before a frozen language model (121.2b) | a good encoder, a good language model, some pairs | the answer is text, and large models must not be trained |
 #
-# Begin with late fusion: it is cheap, needs nothing in common, and is a baseline that one has to beat.
+# Begin with late fusion: it is cheap, asks only for the same classes, and is a baseline to beat.
 # Move the meeting earlier when an error analysis shows what a sum can't say.
 #
 # ## What the papers report
@@ -335,7 +335,7 @@ if fusion:
     claim(
         "Ours, to set beside MBT's rows: sound {audio:.1f} % mAP, pictures {video:.1f} %, late fusion {late:.1f} %, "
         "cross-attention {cross:.1f} %. The gain is so large because our classes are *pairs*: by design neither "
-        "stream has the answer. In AudioSet most classes can be heard.",
+        "stream has the answer. AudioSet's classes are kinds of sound, so the sound alone tells much.",
         min(ours["late"]) > max(*ours["audio"], *ours["video"]),
         **{name: 100 * statistics.mean(runs) for name, runs in ours.items()},
     )
@@ -343,20 +343,19 @@ if fusion:
 # %% [markdown]
 # ## What this scale can't show
 #
-# - **Natural variety.** Our clips, scenes and drawings are clean. They show which structure can do a
-#   thing, not how well it copes with the world.
-# - **What pretraining brings.** CLIP's 400 million pairs and BLIP-2's 129 million make features that no
-#   recipe of ours has. With good encoders the way to fuse matters less.
-# - **Who is ahead.** Each contestant had a few minutes and a handful of rates. One that stayed on a
-#   plateau there is slow under these conditions, which is not the same as worse. SigLIP's large bias at
-#   the start is an example in 121.2a.
+# - **Natural variety.** Clips and scenes come from a recipe, drawings have two styles, and the
+#   recorded sounds are few. They show which structure can do a thing, not how well it copes with the world.
+# - **What pretraining brings.** CLIP learns from 400 million pairs, BLIP-2 from 129 million. Here only
+#   the frozen encoders and the language model were trained before, and none on pairs.
+# - **Who is ahead.** Each contestant had seconds to minutes, and a handful of rates. One whose loss has
+#   hardly moved in that time is slow under these conditions, which is not the same as worse.
 # - **Harm.** Captions from the web bring along what the web says about people.
 #
 # ## Before you start
 #
 # You should be able to read a PyTorch training loop, and know what attention and cross-entropy
 # compute. For 121.2a section {ref}`120.1a <sec-120-1a>` helps: it has the same loss between two views of
-# one picture. For 121.2b you need 121.2a's loss and have met a language model. 121.1b explains the
+# one picture. For 121.2b you need 121.2a's loss, and a rough idea of a language model. 121.1b explains the
 # Fourier transform's use as far as it is needed. {doc}`Notation </book/notation>` lists the symbols;
 # {doc}`How to use this course </book/how_to_use>` tells how to run a chapter in Colab, JupyterLab or
 # Binder.
@@ -364,7 +363,7 @@ if fusion:
 # ## Summary
 #
 # - Fusion is the decision where streams meet. A sum of scores can add evidence and can't bind.
-# - Attention binds by time only if both streams have one clock, and training may take its time.
-# - Two towers with one dot product make search and open classes; they hardly notice the order of words.
+# - Attention finds equal times where both streams have one clock; its training may wait on a plateau.
+# - Two towers with one dot product make search and open classes; the order of words is their weak spot.
 # - A frozen language model reads a picture if the picture is put among its words.
 # - The best single stream and a linear model belong in every comparison.
