@@ -258,6 +258,22 @@ if tagging:
         half=more_half,
         word="both are better" if more > more_half else "a gain is not shown",
     )
+    summaries = values_of("121.1b.statistics", "table")
+    if summaries:
+        simple = [100 * run["map"] for run in summaries["table"]["perceptron"]]
+        gap, gap_half = paired(m["spectrogram"], simple)
+        say(
+            "A perceptron on eight numbers a mel band, with fewer clips to learn from, has {simple:.1f} %. The "
+            "network minus it: {gap:+.1f} ± {half:.1f} points, so {word}.",
+            simple=statistics.mean(simple),
+            gap=gap,
+            half=gap_half,
+            word="the network is ahead"
+            if gap > gap_half
+            else "the perceptron is ahead"
+            if -gap > gap_half
+            else "what the convolutions add is not shown",
+        )
 else:
     say(NOT_YET, section="121.1b Audio tagging")
 

@@ -603,7 +603,7 @@ def mean_of(rows, name, key="mAP"):
 
 if FUSION:
     TEST = FUSION["test"]
-    best = max(mean_of(TEST, n) for n in TEST)
+    best, second = sorted((mean_of(TEST, n) for n in TEST), reverse=True)[:2]
     lines = ["| contestant | weights | rate | mAP | binding accuracy |", "|---|---|---|---|---|"]
     simple = {n: FUSION["baselines"][n]["mAP"] for n in ("constant", "linear on means")} | ceilings
     for name, value in sorted(simple.items(), key=lambda item: item[1]):
@@ -613,7 +613,7 @@ if FUSION:
     for name in LABEL:
         row = TEST[name]
         value = spread(row["mAP"])
-        value = f"**{value}**" if mean_of(TEST, name) == best else value
+        value = f"**{value}**" if mean_of(TEST, name) == best > second + 0.005 else value
         lines.append(
             f"| {LABEL[name]} | {FUSION['parameters'][name] / 1000:.0f} k | {FUSION['rate'][name]:g} "
             f"| {value} | {spread(row['binding'], 2)} |"
