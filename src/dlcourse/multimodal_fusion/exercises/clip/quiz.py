@@ -77,14 +77,14 @@ QUIZ = Quiz(
                     "become equal.",
                 ),
                 Choice(
+                    "A temperature.",
+                    "It has one, and a bias besides.",
+                ),
+                Choice(
                     "The sum over a row or column that couples all pairs of the batch.",
                     "Each pair has a sigmoid of its own, so the sum can be cut into blocks that "
                     "need not know each other.",
                     right=True,
-                ),
-                Choice(
-                    "A temperature.",
-                    "It has one, and a bias besides.",
                 ),
             ],
         ),
@@ -116,15 +116,15 @@ QUIZ = Quiz(
             "square' alike. What in the training allows that?",
             [
                 Choice(
-                    "The text tower does not know the order of its words.",
-                    "It has positions, and its causal attention sees them.",
-                ),
-                Choice(
                     "The batch hardly ever holds the swapped caption, so that telling them apart "
                     "gains almost nothing.",
                     "The loss asks only that the right caption beats the others of the batch. With "
                     "swapped captions as negatives, the same towers learn the order.",
                     right=True,
+                ),
+                Choice(
+                    "The text tower does not know the order of its words.",
+                    "It has positions, and its causal attention sees them.",
                 ),
                 Choice(
                     "The image tower averages over places.",
