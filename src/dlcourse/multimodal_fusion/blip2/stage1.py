@@ -84,13 +84,19 @@ def stage1_losses(
         generator: draws the negatives, on the features' device.
 
     Raises:
-        ValueError: fewer than two groups: there is nothing to contrast with.
+        ValueError: fewer than two groups: there is nothing to contrast with. No text with a token
+            after [CLS]: there is nothing to write. Image features that are not finite.
     """
     b = len(image)
     groups = torch.arange(b, device=image.device) if groups is None else groups
     same = groups[:, None] == groups  # (B, B)
     if bool(same.all(1).any()):
         raise ValueError("need at least two different texts in a batch: one has no negative")
+
+    if not bool(text_mask[:, 1:].any()):
+        raise ValueError("no text has a token after its first: there is nothing to write")
+    if not bool(image.isfinite().all()):
+        raise ValueError("the image features hold NaN or infinity")
 
     # ITC: queries and text apart, which is what the mask "itc" does to them together
     queries, _ = qformer(image)
