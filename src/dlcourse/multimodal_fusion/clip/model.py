@@ -74,7 +74,7 @@ class CLIP(nn.Module):
         super().__init__()
         if embed_dim < 1:
             raise ValueError(f"embed_dim must be at least 1, got {embed_dim}")
-        if not (0 < max_scale < math.inf and 1 / max_scale <= temperature):
+        if not 0 < 1 / max_scale <= temperature:
             raise ValueError(
                 f"need 1 / max_scale <= temperature, got {temperature} with max_scale {max_scale}"
             )
@@ -86,7 +86,7 @@ class CLIP(nn.Module):
             nn.init.normal_(layer.weight, std=width**-0.5)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))
         self.max_logit_scale = math.log(max_scale)
-        self.logit_bias = None if logit_bias is None else nn.Parameter(torch.tensor(float(logit_bias)))
+        self.logit_bias = None if logit_bias is None else nn.Parameter(torch.tensor(logit_bias))
 
     def encode_image(self, images: Tensor) -> Tensor:
         """(B, …) → (B, embed_dim), rows of length 1."""
