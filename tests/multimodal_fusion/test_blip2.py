@@ -383,6 +383,8 @@ def test_errors_say_what_to_do():
         (lambda: model(image[:2], ids), "give each its text"),
         (lambda: model(ids=ids.repeat(1, 5)), "cut longer texts"),
         (lambda: model(ids=ids, text_mask=mask & False), "no token at all"),
+        (lambda: model(ids=ids, text_mask=mask[:1]), "is not of ids"),
+        (lambda: model(ids=ids, text_mask=mask[:, :3]), "is not of ids"),
         (lambda: model(ids=ids, text_mask=mask, objective="mlm"), "objective must be one of"),
         (lambda: QFormer(0), "num_queries"),
         (lambda: QFormer(dim=10, num_heads=3), "divisible"),
@@ -394,6 +396,27 @@ def test_errors_say_what_to_do():
             call()
     with pytest.raises(TypeError, match="must be bool"):
         model(ids=ids, text_mask=mask.float())
+
+
+def test_captions_that_are_all_empty_are_refused_and_not_averaged_to_nan():
+    model, (image, ids, mask) = small(), batch()
+    only_first = torch.arange(ids.shape[1]).expand_as(ids) < 1
+    with pytest.raises(ValueError, match="nothing to write"):
+        stage1_losses(model, image, ids, only_first, dec_id=1)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        stage1_losses(model, image * torch.nan, ids, mask, dec_id=1)
+    some = only_first | (torch.arange(len(ids)) == 0)[:, None]
+    assert all(loss.isfinite() for loss in stage1_losses(model, image, ids, some, dec_id=1))
+
+    whole, ids = BLIP2(nn.Identity(), model, language_model()), ids.clamp(max=49)
+    ignored = torch.full_like(ids, -100)
+    for arguments in ((ids, mask & False), (ids[:, :0], mask[:, :0]), (ids, mask, ignored)):
+        with pytest.raises(ValueError, match="leave empty captions out"):
+            whole(image, *arguments)
+    for arguments in ((ids[:2], mask[:2]), (ids, mask[:, :2]), (ids, mask, ids[:, :2])):
+        with pytest.raises(ValueError, match="give each picture its own"):
+            whole(image, *arguments)
+    assert whole(image, ids, some).isfinite()
 
 
 # The listing's defects
