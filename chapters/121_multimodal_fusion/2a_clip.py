@@ -360,7 +360,7 @@ with torch.no_grad():
     cut = (tower(text[:, :4]) - vector).abs().max().item()
     word = (tower(other_word) - vector).abs().max().item()
 claim(
-    "Other padding changes a text's vector by {padding:.0e}, a cut after its end by {cut:.0e}, another "
+    "Other padding changes a text's vector by {padding:.1g}, a cut after its end by {cut:.1g}, another "
     "word by {word:.1f}. So a batch may be cut after its longest caption, for less work.",
     padding < 1e-5 and cut < 1e-5 < 0.01 < word,
     padding=padding,
@@ -799,7 +799,7 @@ if at_scale:
             for n, t in seconds.items()
         )
         + "\n\nOne model (the shape of ViT-S/32), the same weights and {batch:,} random pairs, bfloat16, fused AdamW, "
-        "steps in turn: median (least to most). The first losses of all forms lie within {gap:.3f} nats. "
+        "steps in turn: median (least to most). The first losses of all forms lie within {gap:.4f} nats. "
         "Captions have 8 to {longest} tokens of a context of {context}; “cut” leaves out what follows the "
         "longest, which changes no result. How much that saves depends on the captions.",
         batch=at_scale["batch"],
