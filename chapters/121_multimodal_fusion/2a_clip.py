@@ -623,8 +623,8 @@ if contest:
         siglip=(
             "But SigLIP has hardly been trained: its scale began at 10 and is "
             f"{statistics.mean(contest['results']['SigLIP']['scale']):.2f}, its rate is the least that was tried, "
-            "and with fewer negatives it is near chance. This says that so few steps do not suffice for it, and nothing "
-            "about the losses' worth."
+            "and with fewer negatives it is near chance. This says that so few steps do not suffice for "
+            "it, and nothing about the losses' worth."
             if siglip_untrained
             else f"SigLIP with 1,023 against 15: {verdict(r1('SigLIP'), r1('SigLIP, 15 negatives'))}."
         ),
@@ -698,8 +698,8 @@ if contest:
     long_row = contest["results"][f"CLIP, batch of {longest}"]
     say(
         "The kinds of order differ. Exchanged *colours* CLIP tells in {colours} % of the cases, and in {more} % with "
-        "a batch of {b} and as many more steps, though no negative asks for it. Exchanged *objects* it tells in {objects} % "
-        "then. So what is learned of the order depends on more than the negatives.",
+        "a batch of {b} and as many more steps, though no negative asks for it. Exchanged *objects* it tells "
+        "in {objects} % then. So what is learned of the order depends on more than the negatives.",
         colours=spread(contest["results"]["CLIP"]["swapped colours"]),
         more=spread(long_row["swapped colours"]),
         b=longest,
@@ -849,8 +849,8 @@ if at_scale:
     claim(
         "At 32,768 pairs open_clip's loss takes {theirs:.1f} GiB and {theirs_ms:.0f} ms, ours with one square "
         "{plain:.1f} GiB and {plain_ms:.0f} ms, in chunks {chunks:.1f} GiB and {chunks_ms:.0f} ms. At "
-        "{least:,} pairs they take {early_theirs:.1f}, {early_plain:.1f} and {early_chunks:.1f} ms: chunks are for large "
-        "batches.",
+        "{least:,} pairs they take {early_theirs:.1f}, {early_plain:.1f} and {early_chunks:.1f} ms: chunks are "
+        "for large batches.",
         all(p is None or peak["chunks"] < p / 3 for n, p in peak.items() if n != "chunks"),
         theirs=(peak["open_clip"] or math.nan) / 2**30,
         theirs_ms=1e3 * (late["open_clip"] or math.nan),

@@ -388,8 +388,8 @@ blind_itm = -(math.log(1 / 3) + 2 * math.log(2 / 3)) / 3  # one pair in three is
 claim(
     "After {steps} steps {hits:.0%} of the 96 training pictures find their own name (guessing: 1 %). "
     "That shows that the gradients arrive, and nothing about unseen pictures. ITM has learned nothing "
-    "yet: {itm:.3f}, where always answering \"wrong, two to one\" has {blind:.3f}. Its negatives are "
-    "drawn to be hard.",
+    "yet: {itm:.3f}, where always answering \"wrong, two to one\" has {blind:.3f}. A reason may be that "
+    "its negatives are drawn to be hard.",
     hits > 0.25 and abs(curve[-20:, 1].mean().item() - blind_itm) < 0.02,
     steps=len(curve),
     hits=hits,
@@ -835,7 +835,8 @@ claim(
 # - Three masks make three tasks: contrast apart, matching together, writing one way.
 # - In stage 2 the queries are a prompt before the words of a frozen language model.
 # - Frozen: no gradient, `eval()`, and yet the gradient passes through.
-# - Equal queries stay equal, unless noise parts them; a mask that leaks does not crash; a model is blind where nobody looks.
+# - Equal queries stay equal, unless noise parts them; a mask that leaks does not crash; a model is
+#   blind where nobody looks.
 #
 # References: each citation above leads to its source; the
 # {doc}`bibliography </book/bibliography>` lists them all.
