@@ -1,6 +1,7 @@
 """Stage 1: three losses that teach the queries what of a picture a text needs.
 
-The temperature, the smoothing and the drawing of negatives are those of LAVIS.
+The temperature's start, the smoothing and the drawing of negatives are those of LAVIS at BLIP-2's
+release; the temperature's limits, 0.001 and 0.5, are those of ALBEF, from which LAVIS' losses come.
 """
 
 from __future__ import annotations

@@ -7,13 +7,14 @@ QUIZ = Quiz(
     questions=[
         Question(
             "zeros",
-            "All 32 queries start as zeros. What does the Q-Former give after a long training?",
+            "All 32 queries start as zeros, and there is no dropout. What does the Q-Former give "
+            "after a long training?",
             [
                 Choice(
                     "32 equal vectors for each picture.",
                     "Queries have no positions. Equal inputs give equal outputs and equal "
                     "gradients, "
-                    "so nothing ever tells them apart.",
+                    "so nothing ever tells them apart. Dropout would, by its noise.",
                     right=True,
                 ),
                 Choice(
