@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dlcourse.multimodal_fusion.experiments.captured import Captured, new_adamw, rate_part, set_rate
 from dlcourse.multimodal_fusion.experiments.emoji_contest import (
@@ -16,6 +17,7 @@ from dlcourse.multimodal_fusion.experiments.emoji_names import (
     BlindPrompter,
     Emoji,
     LinearPrompter,
+    QFormerPrompter,
     Stage1,
     Stage2,
     _padded,
@@ -200,6 +202,44 @@ def test_the_merged_layers_are_those_of_transformers(kv_heads):
     direction = torch.randn_like(x)
     gradients = [torch.autograd.grad((y * direction).sum(), x)[0] for y in (found, expected)]
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-4)
+
+
+class Ops(TorchDispatchMode):
+    """Names of all operations that are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(str(func).removeprefix("aten."))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_step_looks_at_no_value_so_that_it_can_be_captured(data, stage, monkeypatch):
+    from dlcourse.multimodal_fusion.blip2 import masks
+    from dlcourse.multimodal_fusion.blip2 import stage1 as losses
+
+    class NoStep:  # on a CPU the optimizer itself looks at its count
+        def __init__(self, optimizer):
+            self.zero_grad, self.step = optimizer.zero_grad, lambda: None
+
+    for module in (masks, losses):
+        monkeypatch.setattr(module, "being_captured", lambda x: True)
+    qformer = new_qformer(data, 2, 0, **SIZES)
+    if stage == 1:
+        training = Stage1(data, qformer, batch=6, seed=0)
+        training.optimizer = NoStep(training.optimizer)
+    else:
+        training = Stage2(data, [QFormerPrompter(qformer, 16)], batch=6, seeds=[0])
+        training.optimizers = [NoStep(training.optimizers[0])]
+    inputs = training.example()
+    with Ops() as ops:
+        training._step(*inputs)
+    waits = ("_local_scalar_dense", "nonzero", "multinomial", "masked_select", "is_nonzero")
+    assert not [name for name in ops.names if name.startswith(waits)]
+    assert {"mm.default", "embedding_dense_backward.default"} & ops.names  # it did look
 
 
 def test_another_llama_is_refused():

@@ -177,7 +177,7 @@ def sweep_queries(
         how[str(count)] = trial.captured.how
         cost[str(count)] = trial.captured.seconds(trial.example())
         del trial
-    left = None if limit is None else limit - EVALUATION / 3 - (time.perf_counter() - began)
+    left = None if limit is None else limit - EVALUATION / 2 - (time.perf_counter() - began)
     steps = _fitting(steps, left, sum(cost.values()))
     for count, make in makes.items():
         runs, _ = _train(data, make, rate, steps, batch, seeds)
