@@ -584,13 +584,17 @@ if found:
     settings = found["settings"]
     say(
         "All trainings of stage 2 took {steps} steps of {batch} pictures, those that tried the rates "
-        "{tuning_steps}; stage 1 took {steps1} steps of {batch1}. So many fitted in the time that was "
-        "given: a step of each contestant was timed first. {how}",
+        "{tuning_steps}; stage 1 took {steps1} steps of {batch1}. {why} {how}",
         steps=settings["steps"],
         batch=settings["batch"],
         tuning_steps=settings["tuning_steps"],
         steps1=settings["steps1"],
         batch1=settings["batch1"],
+        why=(
+            "So many fitted in the time that was given: a step of each contestant was timed first."
+            if settings["steps"] < settings["planned"]
+            else "That was the plan, and it fitted in the time that was given."
+        ),
         how=(
             "Each was captured as a CUDA graph."
             if all(how == "graph" for how in found["how"].values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import time
@@ -16,8 +17,8 @@ Step = Callable[..., Tensor]
 class Captured:
     """A function of tensors of fixed shapes that returns a tensor, replayed where it can be.
 
-    On a GPU the step runs three times to warm up, then it is captured. A step that can't be captured
-    (it looks at a value, say) is called as it is from then on, as it is on a CPU.
+    On a GPU the step runs three times to warm up, then it is captured. A step that can't be
+    captured (it looks at a value, say) is called as it is from then on, as it is on a CPU.
 
     Args:
         step: takes one training step; must not look at values on the host.
@@ -35,7 +36,8 @@ class Captured:
         if device.type != "cuda":
             return
         gc.collect()  # the graphs of steps that nobody needs any more hold memory
-        torch.cuda.empty_cache()
+        with contextlib.suppress(RuntimeError):  # it refuses if a capture has failed before
+            torch.cuda.empty_cache()
         self.inputs = [x.clone() for x in inputs]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
@@ -45,14 +47,15 @@ class Captured:
         torch.cuda.current_stream().wait_stream(side)
         torch.cuda.synchronize()
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        pool = torch.cuda.graph_pool_handle()
         try:
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, pool=pool):
                 self.output = step(*self.inputs)
             self.graph, self.how = graph, "graph"
         except Exception as error:  # whatever it was, the step itself has run three times
             torch.cuda.set_stream(stream)
             self.how = f"eager: {type(error).__name__}: {error}"[:300]
-            _restore_generator(device)
+            _clean_up(pool)
         self._forget()
 
     def __call__(self, *inputs: Tensor) -> Tensor:
@@ -113,9 +116,12 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _restore_generator(device: torch.device) -> None:
-    """A capture that fails may leave torch's generator waiting for its end: give it a new state."""
+def _clean_up(pool: tuple[int, int]) -> None:
+    """After a capture that failed: memory no longer goes to its pool, and random numbers flow."""
+    device = torch.cuda.current_device()
+    with contextlib.suppress(Exception):  # already done, or done differently in this version
+        torch._C._cuda_endAllocateToPool(device, pool)
+    with contextlib.suppress(Exception):
+        fresh = torch.Generator(torch.device("cuda", device)).manual_seed(torch.initial_seed())
+        torch.cuda.default_generators[device].graphsafe_set_state(fresh.graphsafe_get_state())
     torch.cuda.synchronize()
-    index = torch.cuda.current_device() if device.index is None else device.index
-    fresh = torch.Generator(device).manual_seed(torch.initial_seed())
-    torch.cuda.default_generators[index].graphsafe_set_state(fresh.graphsafe_get_state())

@@ -100,6 +100,7 @@ def contest(
         how[name], cost[name] = trial.captured.how, trial.captured.seconds(trial.example())
         del trial
     all_of_them = sum(cost[name] for name in contestants)
+    planned = steps
     steps = _fitting(steps, left(keep=EVALUATION), (1 + TUNING) * all_of_them)
     tuning_steps = max(1, round(TUNING * steps))
     lap("timing")
@@ -139,7 +140,7 @@ def contest(
         "lm_parameters": sum(p.numel() for p in data.lm.parameters()),
         "settings": {
             "steps1": steps1, "batch1": batch1, "steps": steps, "tuning_steps": tuning_steps,
-            "batch": batch, "limit": limit,
+            "batch": batch, "planned": planned, "limit": limit,
         },
         "how": how,
         "seconds a step": cost,

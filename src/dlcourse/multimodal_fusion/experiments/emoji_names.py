@@ -2,8 +2,8 @@
 
 Chapter: ``121_multimodal_fusion/2b_blip2`` (recorded cells). Pictures are maps of a frozen
 EfficientNet-Lite0, names are written by a frozen SmolLM2. What is trained stands between: a module
-from maps ``(B, 25, 320)`` to a soft prompt ``(B, Q, width)``. Several of them are trained at once: the
-language model, which costs most, sees their batches as one.
+from maps ``(B, 25, 320)`` to a soft prompt ``(B, Q, width)``. Several of them are trained at once:
+the language model, which costs most, sees their batches as one.
 """
 
 from __future__ import annotations
@@ -358,7 +358,7 @@ def write_names(
     embed = data.lm.get_input_embeddings()
     with _autocast(data.device):
         prompts = torch.cat(
-            [prompter(data.maps[style, which].float()) for prompter in prompters for style in styles]
+            [p(data.maps[style, which].float()) for p in prompters for style in styles]
         )
     written = []
     for part in prompts.split(2400):
