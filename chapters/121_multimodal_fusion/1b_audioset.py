@@ -124,7 +124,7 @@ clip, parts = one_clip()
 to_mel = LogMelSpectrogram(SOUND_RATE, n_fft=400, hop_length=160, n_mels=64)
 show(players({"one second of sound": clip}, SOUND_RATE))
 
-# %% card=true mystnb={"figure": {"caption": "The same second twice. Above, its 16,000 samples. Below, its log-mel spectrogram: 64 bands of pitch, 101 frames. The marks show where each of the four recordings begins.", "name": "fig-audioset-clip"}, "image": {"alt": "A waveform with four bursts, and below it a spectrogram in which the kick is a short patch at low pitch, the bell a few horizontal lines, the hi-hat a cloud at high pitch, and the tabla lines at low and middle pitch."}} tags=["hide-input", "plot"]
+# %% mystnb={"figure": {"caption": "The same second twice. Above, its 16,000 samples. Below, its log-mel spectrogram: 64 bands of pitch, 101 frames. The marks show where each of the four recordings begins.", "name": "fig-audioset-clip"}, "image": {"alt": "A waveform with four bursts, and below it a spectrogram in which the kick is a short patch at low pitch, the bell a few horizontal lines, the hi-hat a cloud at high pitch, and the tabla lines at low and middle pitch."}} tags=["hide-input", "plot"]
 fig, (top, bottom) = plt.subplots(
     2, 1, figsize=(7, 4.4), sharex=True, height_ratios=[1, 2.2], layout="constrained"
 )

@@ -215,7 +215,7 @@ def watch(model, step):
 little = train(CONTESTANTS["CLIP"], bank, small, 2e-3, 0, cpu, watch)
 similarity[160] = cosines(little)
 
-# %% card=true mystnb={"figure": {"caption": "Cosines of ten new pictures (across, in the order of the strip above) with their ten captions (down), before training, on the way and at its end. The right pairs lie on the diagonal.", "name": "fig-clip-learning"}, "image": {"alt": "A strip of ten small scenes above three squares of ten by ten cosines. The first is uniform, in the second a diagonal begins to show, in the third it stands out."}} tags=["hide-input", "plot"]
+# %% mystnb={"figure": {"caption": "Cosines of ten new pictures (across, in the order of the strip above) with their ten captions (down), before training, on the way and at its end. The right pairs lie on the diagonal.", "name": "fig-clip-learning"}, "image": {"alt": "A strip of ten small scenes above three squares of ten by ten cosines. The first is uniform, in the second a diagonal begins to show, in the third it stands out."}} tags=["hide-input", "plot"]
 fig = plt.figure(figsize=(7.5, 3.6))
 grid = fig.add_gridspec(2, 3, height_ratios=[1, 3.4])
 strip = fig.add_subplot(grid[0, :])
@@ -313,9 +313,9 @@ for seed, scale in enumerate((1.0, 14.3, 100.0)):
 print("largest difference below 1e-11:", worst < 1e-11)
 
 # %% [markdown] tags=["skip"]
-# The test suite compares with strangers' code too: the loss with open_clip's `ClipLoss`, and the
-# whole model with the `CLIPModel` of `transformers`, our towers with its weights, to $10^{-9}$ in
-# float64.
+# The test suite compares with strangers' code too: the loss with the `ClipLoss` of open_clip
+# {cite:p}`ilharco2021openclip`, and the whole model with the `CLIPModel` of `transformers`, our towers
+# with its weights, to $10^{-9}$ in float64.
 
 # %% [markdown] tags=["skip"]
 # {{exercise 121.2a.symmetric-loss}}

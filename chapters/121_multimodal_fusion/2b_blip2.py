@@ -85,7 +85,7 @@ def show_emoji(concepts, lines=None, columns=6):
         ax.set_title(text, fontsize=7, y=-0.08, va="top")
     return fig
 
-# %% card=true mystnb={"figure": {"caption": "Twelve emoji that were in no training set. Below each its name; where the run has been recorded, also what the frozen language model writes when it is told by a Q-Former what is to be seen. Twemoji, © Twitter, Inc and other contributors, CC BY 4.0.", "name": "fig-blip2-question"}, "image": {"alt": "Two rows of six emoji with their names below them, and the names that the language model wrote where they are recorded."}} tags=["hide-input", "plot"]
+# %% mystnb={"figure": {"caption": "Twelve emoji that were in no training set. Below each its name; where the run has been recorded, also what the frozen language model writes when it is told by a Q-Former what is to be seen. Twemoji, © Twitter, Inc and other contributors, CC BY 4.0.", "name": "fig-blip2-question"}, "image": {"alt": "Two rows of six emoji with their names below them, and the names that the language model wrote where they are recorded."}} tags=["hide-input", "plot"]
 lines = None
 if found:
     wrote = found["rows"]["Q-Former, both stages"]["written"][0]

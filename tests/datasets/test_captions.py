@@ -17,7 +17,7 @@ from dlcourse.datasets import (
     scene_factors,
     scene_tokens,
 )
-from dlcourse.datasets.captioned_scenes import OBJECT_COLOURS, OBJECT_SHAPES
+from dlcourse.datasets.scenes import OBJECT_COLOURS, OBJECT_SHAPES
 
 
 def seeded(seed=0):

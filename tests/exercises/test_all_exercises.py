@@ -202,7 +202,9 @@ def test_every_loss_and_everything_between_trained_layers_must_train():
         "120.1a.align-and-spread", "120.1a.contrastive-loss", "120.1a.supervised-contrast",
         "120.1b.dino-loss", "120.1b.koleo", "120.1c.mask-tokens", "120.1c.masked-l1",
         "120.2.fill-in", "120.2.normalised-loss", "120.2.random-masking",
-        "121.1a.average-present", "121.1a.read-across",
+        "121.1a.average-present", "121.1a.read-across", "121.1b.many-labels",
+        "121.2a.sigmoid-loss", "121.2a.symmetric-loss",
+        "121.2b.best-query", "121.2b.soft-prompt",
     }  # fmt: skip
 
 

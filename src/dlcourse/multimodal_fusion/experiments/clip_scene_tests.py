@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlcourse.datasets.captioned_scenes import (
+from dlcourse.datasets.scenes import (
     OBJECT_COLOURS,
     OBJECT_SHAPES,
     SCENE_CONTEXT,

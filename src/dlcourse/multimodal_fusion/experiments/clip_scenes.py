@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dlcourse.datasets.captioned_scenes import (
+from dlcourse.datasets.scenes import (
     SCENE_CONTEXT,
     SCENE_WORDS,
     Scenes,
