@@ -22,6 +22,7 @@ from dlcourse.multimodal_fusion.experiments.emoji_names import (
     Stage2,
     _padded,
     likelihood_recall,
+    likelihoods,
     name_losses,
     name_scores,
     new_qformer,
@@ -266,8 +267,10 @@ def test_likelihoods_are_the_losses_of_all_pairs(data):
     with torch.no_grad():
         prompts = prompter(data.maps[0, which].float())
         scores = -torch.stack([name_losses(data, prompts, w.expand(6)) for w in which], dim=1)
+    found = likelihoods(data, prompter, 0, which, pictures=4)
+    torch.testing.assert_close(found, scores)
     expected = recalls(scores - scores.mean(0))
-    assert likelihood_recall(data, prompter, 0, which, pictures=4) == expected
+    assert likelihood_recall(data, prompter, 0, which) == expected
 
 
 def test_names_written_at_once_are_those_written_alone(data):

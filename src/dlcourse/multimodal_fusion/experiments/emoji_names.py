@@ -395,15 +395,23 @@ def name_scores(data: Emoji, written: list[str], which: Tensor) -> dict:
     }
 
 
-@torch.inference_mode()
 def likelihood_recall(
-    data: Emoji, prompter: nn.Module, style: int, which: Tensor, pictures: int = 16
+    data: Emoji, prompter: nn.Module, style: int, which: Tensor
 ) -> list[float]:
     """Recall when all names of ``which`` are ranked by the language model's loss a token.
 
     Names that are likely for any picture would win: each name's mean loss over the pictures is
     taken off first.
     """
+    scores = likelihoods(data, prompter, style, which)
+    return recalls(scores - scores.mean(0))
+
+
+@torch.inference_mode()
+def likelihoods(
+    data: Emoji, prompter: nn.Module, style: int, which: Tensor, pictures: int = 16
+) -> Tensor:
+    """Mean log-likelihood a token of each name (columns) behind each picture (rows)."""
     scores = torch.zeros(len(which), len(which), device=data.device)
     by_length = data.lm_mask[which].sum(1).argsort()
     groups = [(names, longest(data, which[names])) for names in by_length.chunk(4)]
@@ -418,7 +426,7 @@ def likelihood_recall(
                     length,
                 )
                 scores[rows[:, None], names] = -losses.view(len(rows), len(names))
-    return recalls(scores - scores.mean(0))
+    return scores
 
 
 @torch.inference_mode()
