@@ -17,7 +17,12 @@ from dlcourse.multimodal_fusion import (
     with_soft_prompt,
 )
 from dlcourse.multimodal_fusion.blip2.convert import start_from_bert, to_transformers
-from dlcourse.multimodal_fusion.blip2.stage1 import itc_loss, itg_loss, itm_loss
+from dlcourse.multimodal_fusion.blip2.stage1 import (
+    draw_columns,
+    itc_loss,
+    itg_loss,
+    itm_loss,
+)
 
 Q, D, HEADS, LAYERS, IMAGE, VOCAB = 5, 24, 3, 3, 20, 40
 DEC = VOCAB - 1
@@ -491,3 +496,11 @@ def test_listing_freezes_nothing():
     assert all(p.requires_grad for p in lm.parameters())
     BLIP2(nn.Identity(), small(), lm)
     assert not any(p.requires_grad for p in lm.parameters())
+
+
+def test_columns_are_drawn_with_the_probabilities_of_their_weights():
+    weights = torch.tensor([[1.0, 3.0, 0.0, 4.0]]).expand(40000, 4)
+    drawn = draw_columns(weights, torch.Generator().manual_seed(0))
+    share = torch.bincount(drawn, minlength=4) / len(drawn)
+    torch.testing.assert_close(share, torch.tensor([1, 3, 0, 4]) / 8, atol=0.01, rtol=0)
+    assert share[2] == 0
