@@ -41,8 +41,8 @@ def test_a_quiz_has_five_questions_with_a_reply_to_every_choice(quiz):
 
 @pytest.mark.parametrize("quiz", QUIZZES, ids=lambda quiz: quiz.key)
 def test_the_right_choice_is_not_always_in_the_same_place(quiz):
-    places = {[c.right for c in question.choices].index(True) for question in quiz.questions}
-    assert len(places) > 1
+    places = [[c.right for c in question.choices].index(True) for question in quiz.questions]
+    assert max(map(places.count, places)) <= 2 / 3 * len(places)
 
 
 def test_exactly_one_choice_must_be_right():

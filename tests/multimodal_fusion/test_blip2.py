@@ -17,7 +17,12 @@ from dlcourse.multimodal_fusion import (
     with_soft_prompt,
 )
 from dlcourse.multimodal_fusion.blip2.convert import start_from_bert, to_transformers
-from dlcourse.multimodal_fusion.blip2.stage1 import itc_loss, itg_loss, itm_loss
+from dlcourse.multimodal_fusion.blip2.stage1 import (
+    draw_columns,
+    itc_loss,
+    itg_loss,
+    itm_loss,
+)
 
 Q, D, HEADS, LAYERS, IMAGE, VOCAB = 5, 24, 3, 3, 20, 40
 DEC = VOCAB - 1
@@ -383,6 +388,8 @@ def test_errors_say_what_to_do():
         (lambda: model(image[:2], ids), "give each its text"),
         (lambda: model(ids=ids.repeat(1, 5)), "cut longer texts"),
         (lambda: model(ids=ids, text_mask=mask & False), "no token at all"),
+        (lambda: model(ids=ids, text_mask=mask[:1]), "is not of ids"),
+        (lambda: model(ids=ids, text_mask=mask[:, :3]), "is not of ids"),
         (lambda: model(ids=ids, text_mask=mask, objective="mlm"), "objective must be one of"),
         (lambda: QFormer(0), "num_queries"),
         (lambda: QFormer(dim=10, num_heads=3), "divisible"),
@@ -394,6 +401,27 @@ def test_errors_say_what_to_do():
             call()
     with pytest.raises(TypeError, match="must be bool"):
         model(ids=ids, text_mask=mask.float())
+
+
+def test_captions_that_are_all_empty_are_refused_and_not_averaged_to_nan():
+    model, (image, ids, mask) = small(), batch()
+    only_first = torch.arange(ids.shape[1]).expand_as(ids) < 1
+    with pytest.raises(ValueError, match="nothing to write"):
+        stage1_losses(model, image, ids, only_first, dec_id=1)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        stage1_losses(model, image * torch.nan, ids, mask, dec_id=1)
+    some = only_first | (torch.arange(len(ids)) == 0)[:, None]
+    assert all(loss.isfinite() for loss in stage1_losses(model, image, ids, some, dec_id=1))
+
+    whole, ids = BLIP2(nn.Identity(), model, language_model()), ids.clamp(max=49)
+    ignored = torch.full_like(ids, -100)
+    for arguments in ((ids, mask & False), (ids[:, :0], mask[:, :0]), (ids, mask, ignored)):
+        with pytest.raises(ValueError, match="leave empty captions out"):
+            whole(image, *arguments)
+    for arguments in ((ids[:2], mask[:2]), (ids, mask[:, :2]), (ids, mask, ids[:, :2])):
+        with pytest.raises(ValueError, match="give each picture its own"):
+            whole(image, *arguments)
+    assert whole(image, ids, some).isfinite()
 
 
 # The listing's defects
@@ -422,12 +450,12 @@ def test_listing_calls_the_qformer_with_the_picture_as_a_length():
         peer_of(model)(model.queries.expand(len(image), -1, -1), image)
 
 
-def test_listing_queries_that_start_as_zeros_stay_equal_for_ever():
+def test_listing_queries_that_start_as_zeros_stay_equal_but_for_dropout():
     spreads = {}
-    for start in ("zeros", "normal"):
+    for start in ("zeros", "normal", "zeros, dropout"):
         torch.manual_seed(0)
-        model = small(dropout=0.0)
-        if start == "zeros":
+        model = small(dropout=0.1 if "dropout" in start else 0.0).train()
+        if "zeros" in start:
             nn.init.zeros_(model.queries)
         image, ids, mask = batch(8)
         optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
@@ -438,9 +466,10 @@ def test_listing_queries_that_start_as_zeros_stay_equal_for_ever():
             optimizer.zero_grad()
             sum(losses).backward()
             optimizer.step()
-        out = model(image)[0]
+        out = model.eval()(image)[0]
         spreads[start] = (out - out.mean(1, keepdim=True)).abs().max().item()
     assert spreads["zeros"] < 1e-4 < 0.1 < spreads["normal"]
+    assert spreads["zeros, dropout"] > 0.01
 
 
 def test_listing_language_model_never_looks_at_encoder_hidden_states():
@@ -467,3 +496,11 @@ def test_listing_freezes_nothing():
     assert all(p.requires_grad for p in lm.parameters())
     BLIP2(nn.Identity(), small(), lm)
     assert not any(p.requires_grad for p in lm.parameters())
+
+
+def test_columns_are_drawn_with_the_probabilities_of_their_weights():
+    weights = torch.tensor([[1.0, 3.0, 0.0, 4.0]]).expand(40000, 4)
+    drawn = draw_columns(weights, torch.Generator().manual_seed(0))
+    share = torch.bincount(drawn, minlength=4) / len(drawn)
+    torch.testing.assert_close(share, torch.tensor([1, 3, 0, 4]) / 8, atol=0.01, rtol=0)
+    assert share[2] == 0

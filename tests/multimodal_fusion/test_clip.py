@@ -92,6 +92,13 @@ def test_chunks_change_neither_the_loss_nor_its_gradients(seed, scale, chunk):
     assert_same(with_gradient(chunked, *inputs), expected)
 
 
+def test_chunks_have_no_second_derivative_and_say_so():
+    x, y = (z.requires_grad_() for z in pairs(0))
+    loss = clip_loss_chunked(x, y, 5.0, 2)
+    with pytest.raises(RuntimeError, match="has no second derivative"):
+        torch.autograd.grad(loss, x, create_graph=True)
+
+
 def test_chunks_keep_no_square_for_the_backward_pass():
     x, y = (z.requires_grad_() for z in pairs(0, 512, 8, torch.float32))
     largest = {}
@@ -281,6 +288,15 @@ def refusal_on(world):
         return str(error)
 
 
+def refusal_of_an_empty_rank_on(world):
+    x, y = (z.tensor_split(world.world_size)[world.rank] for z in joined_batch())
+    x, y = (F.normalize(z, dim=1)[: None if world.rank else 0, :4] for z in (x, y))
+    try:
+        clip_loss_gathered(x, y, 3.0)
+    except ValueError as error:
+        return str(error)
+
+
 def on_a_rank():
     """What each form of the loss gives. Models are gone before the group ends: a reducer that
     outlives its group can wait for a thread that waits for Python."""
@@ -294,7 +310,10 @@ def on_a_rank():
             "local": clip_loss,
         }
         found = {name: step_on(world, form) for name, form in forms.items()}
-        return found | {"unequal": refusal_on(world)}
+        return found | {
+            "unequal": refusal_on(world),
+            "empty": refusal_of_an_empty_rank_on(world),
+        }
 
 
 @pytest.fixture(scope="module")
@@ -333,6 +352,11 @@ def test_ranks_that_do_not_gather_have_an_easier_question_and_other_gradients(tw
 
 def test_ranks_with_batches_of_different_sizes_say_so(two_ranks):
     assert all("[2, 3] pairs" in message for message in two_ranks["unequal"])
+
+
+def test_no_rank_waits_for_one_whose_batch_is_empty(two_ranks):
+    assert "the batch is empty" in two_ranks["empty"][0]
+    assert "rank 0 has features that do not fit" in two_ranks["empty"][1]
 
 
 def test_one_process_needs_no_group():

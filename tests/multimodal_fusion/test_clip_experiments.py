@@ -12,6 +12,7 @@ from dlcourse.datasets import SCENE_WORDS, captioned_scenes
 from dlcourse.large_scale_training import distributed, launch
 from dlcourse.multimodal_fusion import clip_loss
 from dlcourse.multimodal_fusion.experiments import clip_scene_tests, clip_scenes, clip_speed
+from dlcourse.multimodal_fusion.experiments import emoji_closed_forms as closed_forms
 from dlcourse.multimodal_fusion.experiments import emoji_head as heads
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -206,6 +207,32 @@ def made_up(n=120, noise=0.3):
     pictures = torch.stack([concept @ torch.randn(12, 20, generator=g) for _ in range(2)])
     pictures += noise * torch.randn(pictures.shape, generator=g)
     return heads.Emoji(pictures, F.normalize(concept @ torch.randn(12, 8, generator=g), dim=1))
+
+
+def test_whitened_names_make_all_directions_count_alike():
+    data = made_up()
+    skewed = F.normalize(data.names * torch.tensor([20.0, 1, 1, 1, 1, 1, 1, 1]) + 5, dim=1)
+    fit = torch.arange(80)
+    _, whiten = closed_forms.whitened_head(data._replace(names=skewed), fit, 1.0, 1e-6)
+    seen = whiten(skewed[fit])
+    torch.testing.assert_close(seen.mean(0), torch.zeros(8), atol=1e-4, rtol=0)
+    spread = torch.linalg.eigvalsh(seen.T.double() @ seen.double() / 80)
+    assert spread[1:].min() > 0.5 and spread.max() < 1.01  # names of length 1 lose a direction
+
+
+def test_ridge_to_whitened_names_is_chosen_on_validation_and_tested_once():
+    data, parts = made_up(), torch.arange(120).split((80, 20, 20))
+    found = closed_forms.compare_whitened(
+        data, lambda seed: parts, [0, 1], strengths=[1.0], shrinkages=[0.1, 1.0]
+    )
+    assert len(found["chosen"]) == 2 and found["chosen"][0] == found["chosen"][1]
+    assert all(runs[0][0] > 0.4 for runs in found["whitened"].values())
+    shuffled = data._replace(names=data.names[torch.randperm(120)])
+    wrong = closed_forms.compare_whitened(
+        shuffled, lambda seed: parts, [0], strengths=[1.0], shrinkages=[0.1]
+    )
+    assert all(runs[0][0] < 0.3 for runs in wrong["whitened"].values())
+
 
 
 def split(seed):

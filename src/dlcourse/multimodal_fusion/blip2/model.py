@@ -96,10 +96,22 @@ class BLIP2(nn.Module):
 
         ``ids`` are of the language model's vocabulary; −100 in ``labels`` leaves tokens out, as
         those of a question.
+
+        Raises:
+            ValueError: pictures, texts and labels that do not belong together, or no label at all:
+                the mean over none would be NaN.
         """
+        labels = ids if labels is None else labels
+        if not len(images) == len(ids) or not ids.shape == text_mask.shape == labels.shape:
+            raise ValueError(
+                f"{len(images)} pictures; ids {tuple(ids.shape)}, text_mask "
+                f"{tuple(text_mask.shape)}, labels {tuple(labels.shape)}: give each picture its own"
+            )
+        if not bool(((labels != IGNORED) & text_mask.bool()).any()):
+            raise ValueError("no token of the batch has a label: leave empty captions out")
         embed = self._projection() and self.language_model.get_input_embeddings()
         together, mask, labels = with_soft_prompt(
-            self.soft_prompt(images), embed(ids), text_mask, ids if labels is None else labels
+            self.soft_prompt(images), embed(ids), text_mask, labels
         )
         out = self.language_model(inputs_embeds=together, attention_mask=mask, labels=labels)
         return out.loss

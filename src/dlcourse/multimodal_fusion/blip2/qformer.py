@@ -164,6 +164,8 @@ class QFormer(nn.Module):
             ValueError: neither image nor text, unequal batches, wrong widths, text too long.
         """
         self._check(image, ids)
+        if ids is not None and text_mask is not None and text_mask.shape != ids.shape:
+            raise ValueError(f"text_mask {tuple(text_mask.shape)} is not of ids {tuple(ids.shape)}")
         parts, mask = [], None
         q = 0
         if image is not None:

@@ -1,6 +1,7 @@
 """Stage 1: three losses that teach the queries what of a picture a text needs.
 
-The temperature, the smoothing and the drawing of negatives are those of LAVIS.
+The temperature's start, the smoothing and the drawing of negatives are those of LAVIS at BLIP-2's
+release; the temperature's limits, 0.001 and 0.5, are those of ALBEF, from which LAVIS' losses come.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dlcourse.multimodal_fusion.blip2.masks import being_captured
 from dlcourse.multimodal_fusion.blip2.qformer import QFormer
 
 
@@ -50,6 +52,14 @@ def negative_weights(logits: Tensor, same: Tensor) -> Tensor:
     return weights / weights.sum(1, keepdim=True).clamp_min(1e-12)
 
 
+def draw_columns(weights: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """One column a row of ``(B, C)`` weights, int64 ``(B,)``: as ``multinomial``, which makes the
+    host wait. The least of exponential times with these rates is each one's with its probability.
+    """
+    times = torch.empty_like(weights).exponential_(generator=generator)
+    return (weights / times).argmax(1)
+
+
 def itm_loss(match_logits: Tensor, matches: Tensor) -> Tensor:
     """``(B, Q, 2)`` logits, one pair a query, averaged over queries; ``matches`` int64 ``(B,)``."""
     return F.cross_entropy(match_logits.mean(1).float(), matches)
@@ -84,13 +94,19 @@ def stage1_losses(
         generator: draws the negatives, on the features' device.
 
     Raises:
-        ValueError: fewer than two groups: there is nothing to contrast with.
+        ValueError: fewer than two groups: there is nothing to contrast with. No text with a token
+            after [CLS]: there is nothing to write. Image features that are not finite.
     """
     b = len(image)
     groups = torch.arange(b, device=image.device) if groups is None else groups
     same = groups[:, None] == groups  # (B, B)
-    if bool(same.all(1).any()):
+    if not being_captured(same) and bool(same.all(1).any()):
         raise ValueError("need at least two different texts in a batch: one has no negative")
+
+    if not bool(text_mask[:, 1:].any()):
+        raise ValueError("no text has a token after its first: there is nothing to write")
+    if not bool(image.isfinite().all()):
+        raise ValueError("the image features hold NaN or infinity")
 
     # ITC: queries and text apart, which is what the mask "itc" does to them together
     queries, _ = qformer(image)
@@ -103,15 +119,15 @@ def stage1_losses(
 
     # ITM: a pair that is right, its picture with a wrong text, its text with a wrong picture
     with torch.no_grad():
-        wrong_text = negative_weights(logits, same).multinomial(1, generator=generator)[:, 0]
-        wrong_image = negative_weights(logits.T, same.T).multinomial(1, generator=generator)[:, 0]
+        wrong_text = draw_columns(negative_weights(logits, same), generator)
+        wrong_image = draw_columns(negative_weights(logits.T, same.T), generator)
     seen, _ = qformer(
         torch.cat([image, image, image[wrong_image]]),
         torch.cat([ids, ids[wrong_text], ids]),
         torch.cat([text_mask, text_mask[wrong_text], text_mask]),
         "itm",
     )
-    matches = torch.tensor([1, 0, 0], device=image.device).repeat_interleave(b)
+    matches = (torch.arange(3 * b, device=image.device) < b).long()
     itm = itm_loss(qformer.match_head(seen), matches)
 
     # ITG: the text must be written from what the queries have seen

@@ -60,6 +60,8 @@ class _ChunkedLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, upstream: Tensor):
+        if torch.is_grad_enabled():  # create_graph=True: what is saved has no graph of its own
+            raise RuntimeError("clip_loss_chunked has no second derivative: take clip_loss for it")
         x, y, scale, rows, columns, right = ctx.saved_tensors
         parts, dy, dscale = [], torch.zeros_like(y), torch.zeros_like(scale)
         for part, row in zip(x.split(ctx.chunk), rows.split(ctx.chunk)):
@@ -93,6 +95,7 @@ def clip_loss_chunked(
 
     Raises:
         TypeError, ValueError: as ``clip_loss``; a chunk of less than 1.
+        RuntimeError: a second derivative is asked for, which it does not have.
     """
     check_features(image_features, text_features)
     if chunk_size < 1:

@@ -39,6 +39,24 @@ class _Gather(torch.autograd.Function):
         return gradient[first : first + ctx.rows]
 
 
+def _check_ranks(x: Tensor, error: Exception | None = None) -> None:
+    """Raise on every rank where one rank has an ``error``, or batches differ in size. A rank that
+    raises alone would leave the others waiting for its features."""
+    here = torch.tensor([len(x) if error is None else -1], device=x.device)
+    sizes = [torch.empty_like(here) for _ in range(dist.get_world_size())]
+    dist.all_gather(sizes, here)
+    sizes = torch.cat(sizes).tolist()
+    if error is not None:
+        raise error
+    if -1 in sizes:
+        raise ValueError(f"rank {sizes.index(-1)} has features that do not fit: it says why")
+    if len(set(sizes)) > 1:
+        raise ValueError(
+            f"the ranks have batches of {sizes} pairs: give each the same, for example with "
+            "drop_last=True in the loader"
+        )
+
+
 def gather_features(x: Tensor) -> Tensor:
     """The features of all processes: (B, D) → (world size · B, D), differentiable.
 
@@ -48,15 +66,7 @@ def gather_features(x: Tensor) -> Tensor:
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return x
-    here = torch.tensor([len(x)], device=x.device)
-    sizes = [torch.empty_like(here) for _ in range(dist.get_world_size())]
-    dist.all_gather(sizes, here)
-    sizes = torch.cat(sizes).tolist()
-    if len(set(sizes)) > 1:
-        raise ValueError(
-            f"the ranks have batches of {sizes} pairs: give each the same, for example with "
-            "drop_last=True in the loader"
-        )
+    _check_ranks(x)
     return _Gather.apply(x)
 
 
@@ -71,17 +81,23 @@ def clip_loss_gathered(
     they are those of one process with the joined batch. Without a process group it is
     ``clip_loss``.
 
-    Raises:
-        TypeError, ValueError: as ``clip_loss``; ranks with batches of different sizes.
+    Raises, on every rank:
+        TypeError, ValueError: as ``clip_loss``; ranks with batches of different sizes; features of
+            another rank that do not fit.
 
-    Source: Radford et al. (2021), section 2.5.
+    Source: Radford et al. (2021), section 2.5; the gradients that come back: Ilharco et al. (2021).
     """
-    check_features(image_features, text_features)
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return clip_loss(image_features, text_features, logit_scale)
+    error = None
+    try:
+        check_features(image_features, text_features)
+    except (TypeError, ValueError) as found:
+        error = found
+    _check_ranks(image_features, error)
     x, y = widened(image_features), widened(text_features)
     with torch.autocast(x.device.type, enabled=False):
-        both = gather_features(torch.cat([x, y], 1))  # (W·B, 2D): one message for both
+        both = _Gather.apply(torch.cat([x, y], 1))  # (W·B, 2D): one message for both
         all_x, all_y = both.tensor_split([x.shape[1]], 1)
         # pair i of this rank is pair rank · B + i of all
         target = torch.arange(len(x), device=x.device) + dist.get_rank() * len(x)

@@ -2,16 +2,15 @@
 
 Chapter: ``121_multimodal_fusion/2b_blip2`` (recorded cells). Pictures are maps of a frozen
 EfficientNet-Lite0, names are written by a frozen SmolLM2. What is trained stands between: a module
-from maps ``(B, 25, 320)`` to a soft prompt ``(B, Q, width)``. Several of them are trained at once: the
-language model, which costs most, sees their batches as one.
+from maps ``(B, 25, 320)`` to a soft prompt ``(B, Q, width)``. Several of them are trained at once:
+the language model, which costs most, sees their batches as one.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -21,6 +20,13 @@ from torch.nn import functional as F
 from dlcourse.multimodal_fusion.blip2.convert import start_from_bert
 from dlcourse.multimodal_fusion.blip2.qformer import QFormer
 from dlcourse.multimodal_fusion.blip2.stage1 import itc_similarity, stage1_losses
+from dlcourse.multimodal_fusion.experiments.captured import (
+    Captured,
+    new_adamw,
+    rate_part,
+    set_rate,
+)
+from dlcourse.multimodal_fusion.experiments.frozen_llama import FrozenLlama
 
 START = "The picture shows:"  # the text between the soft prompt and the name
 KS = (1, 5, 10)
@@ -46,6 +52,10 @@ class Emoji:
     bert: dict[str, Tensor]  # MiniLM's weights, with which Q-Formers start
     encode: Callable[[list[str]], Tensor]  # texts to MiniLM's vectors
     same_name: Tensor  # int64 (N,): equal for concepts of one name
+    layers: FrozenLlama = field(init=False)  # lm's layers, to be trained through
+
+    def __post_init__(self) -> None:
+        self.layers = FrozenLlama(self.lm)
 
     @property
     def device(self) -> torch.device:
@@ -163,73 +173,88 @@ def new_qformer(data: Emoji, num_queries: int, seed: int, **sizes) -> QFormer:
 # Training
 
 
-def _autocast(device: torch.device):
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+class Stage1:
+    """Training with ITC, ITM and ITG, ready to go: on a GPU its step is captured."""
 
+    def __init__(self, data: Emoji, qformer: QFormer, *, batch: int, seed: int) -> None:
+        self.data, self.qformer, self.batch = data, qformer.train(), batch
+        self.generator = torch.Generator(data.device).manual_seed(seed)
+        self.optimizer = new_adamw(qformer)
+        torch.manual_seed(seed)  # dropout and negatives; a graph knows torch's own generator
+        self.captured = Captured(self._step, self.example(), [self.optimizer])
 
-def _optimizer(model: nn.Module, rate: float, steps: int):
-    """AdamW, a warm-up over 5 % of the steps, then a cosine to 0."""
-    fused = next(model.parameters()).is_cuda
-    optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=0.05, fused=fused)
+    def example(self) -> tuple[Tensor, Tensor]:
+        """Inputs of a step, the same each time."""
+        generator = torch.Generator(self.data.device).manual_seed(0)
+        return tuple(x[0] for x in _draw(self.data, 1, self.batch, generator))
 
-    def multiplier(k: int) -> float:
-        ramp = min(1.0, (k + 1) / max(1, 0.05 * steps))
-        return ramp * 0.5 * (1 + math.cos(math.pi * k / steps))
+    def train(self, steps: int, rate: float) -> list[list[float]]:
+        """The three losses every tenth of the way."""
+        which, style = _draw(self.data, steps, self.batch, self.generator)
+        curve = []
+        for k in range(steps):
+            set_rate(self.optimizer, rate * rate_part(k, steps))
+            losses = self.captured(which[k], style[k])
+            if (k + 1) % max(1, steps // 10) == 0:
+                curve.append(losses.tolist())
+        self.qformer.eval()
+        self.optimizer.zero_grad()
+        return curve
 
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, multiplier)
-
-
-def _draw(data: Emoji, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Maps ``(n, places, 320)`` of training concepts in random styles, and which concepts."""
-    train = data.parts["train"]
-    which = train[torch.randint(len(train), (n,), generator=generator, device=data.device)]
-    style = torch.randint(len(data.maps), (n,), generator=generator, device=data.device)
-    return data.maps[style, which].float(), which
-
-
-def stage1(
-    data: Emoji, qformer: QFormer, *, steps: int, batch: int, rate: float, seed: int
-) -> list[list[float]]:
-    """Train with ITC, ITM and ITG; returns the three losses every tenth of the way."""
-    generator = torch.Generator(data.device).manual_seed(seed)
-    optimizer, schedule = _optimizer(qformer, rate, steps)
-    dec = qformer.words.num_embeddings - 1
-    qformer.train()
-    curve = []
-    for step in range(steps):
-        maps, which = _draw(data, batch, generator)
+    def _step(self, which: Tensor, style: Tensor) -> Tensor:
+        data = self.data
+        self.optimizer.zero_grad()
         with _autocast(data.device):
             losses = stage1_losses(
-                qformer,
-                maps,
+                self.qformer,
+                data.maps[style, which].float(),
                 data.bert_ids[which],
                 data.bert_mask[which],
-                dec_id=dec,
+                dec_id=self.qformer.words.num_embeddings - 1,
                 groups=data.same_name[which],
-                generator=generator,
             )
-        optimizer.zero_grad()
         sum(losses).backward()
-        optimizer.step()
-        schedule.step()
-        if (step + 1) % max(1, steps // 10) == 0:
-            curve.append(torch.stack(losses).detach().tolist())
-    qformer.eval()
-    return curve
+        self.optimizer.step()
+        return torch.stack(losses).detach()
 
 
-def name_losses(data: Emoji, prompts: Tensor, which: Tensor) -> Tensor:
-    """Mean loss a token of each name ``(B,)``, behind its soft prompt ``(B, Q, width)``."""
+def _autocast(device: torch.device):
+    on_gpu = device.type == "cuda"  # a graph must not keep another's casts: no cache
+    return torch.autocast(device.type, torch.bfloat16, enabled=on_gpu, cache_enabled=False)
+
+
+def _draw(
+    data: Emoji, steps: int, n: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Training concepts and styles for all steps: int64 ``(steps, n)`` each."""
+    train, shape = data.parts["train"], (steps, n)
+    which = train[torch.randint(len(train), shape, generator=generator, device=data.device)]
+    return which, torch.randint(
+        len(data.maps), shape, generator=generator, device=data.device
+    )
+
+
+def name_losses(
+    data: Emoji, prompts: Tensor, which: Tensor, length: int | None = None
+) -> Tensor:
+    """Mean loss a token of each name ``(B,)``, behind its soft prompt ``(B, Q, width)``.
+
+    ``length``: at least that of the longest of these names; less padding is less work.
+    """
     embed = data.lm.get_input_embeddings()
-    ids, mask = data.lm_ids[which], data.lm_mask[which]
+    ids, mask = data.lm_ids[which][:, :length], data.lm_mask[which][:, :length]
     start = embed(data.start).expand(len(which), -1, -1)
-    x = torch.cat([prompts.to(start.dtype), start, embed(ids)], dim=1)
+    x = torch.cat([prompts.to(start.dtype), start, embed(ids[:, :-1])], dim=1)
     # Padding comes last, and nothing looks ahead: no mask is needed.
-    hidden = data.lm.model(inputs_embeds=x, use_cache=False).last_hidden_state
-    hidden = hidden[:, x.shape[1] - ids.shape[1] - 1 : -1]  # (B, T, width), one place before
-    logits = data.lm.lm_head(hidden).float()
-    losses = F.cross_entropy(logits.transpose(1, 2), ids, reduction="none")
+    hidden = data.layers(x)[:, -ids.shape[1] :]  # (B, T, width): each one place before its token
+    logits = data.layers.logits(hidden).float()
+    losses = F.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none").view_as(ids)
     return (losses * mask).sum(1) / mask.sum(1)
+
+
+def longest(data: Emoji, which: Tensor) -> int:
+    """Tokens of the longest of some names, the end included."""
+    return int(data.lm_mask[which].sum(1).max())
 
 
 class Trained(NamedTuple):
@@ -241,50 +266,67 @@ class Trained(NamedTuple):
     curve: list[list[float]]  # step, training loss, validation loss
 
 
-def stage2(
-    data: Emoji,
-    prompters: Sequence[nn.Module],
-    rates: Sequence[float],
-    *,
-    steps: int,
-    batch: int,
-    seeds: Sequence[int],
-    checks: int = 8,
-) -> list[Trained]:
-    """Train prompters of one Q at once on the names, each by its own rate; the rest is frozen.
+class Stage2:
+    """Training of prompters of one Q at once on the names; the rest is frozen.
 
-    Every ``steps / checks`` steps the validation concepts are looked at, in all styles; the weights
-    that were best then are the ones that are returned.
+    On a GPU the step of all is captured.
     """
-    device = data.device
-    generators = [torch.Generator(device).manual_seed(1000 + seed) for seed in seeds]
-    tools = [_optimizer(p, r, steps) for p, r in zip(prompters, rates, strict=True)]
-    best: list[Trained | None] = [None] * len(prompters)
-    curves: list[list[list[float]]] = [[] for _ in prompters]
-    every = max(1, steps // checks)
-    for prompter in prompters:
-        prompter.train()
-    for step in range(1, steps + 1):
-        drawn = [_draw(data, batch, generator) for generator in generators]
-        with _autocast(device):
-            prompts = [p(maps) for p, (maps, _) in zip(prompters, drawn, strict=True)]
-            losses = name_losses(data, torch.cat(prompts), torch.cat([w for _, w in drawn]))
-        losses = losses.unflatten(0, (len(prompters), batch)).mean(1)  # one a prompter
-        for optimizer, _ in tools:
+
+    def __init__(
+        self, data: Emoji, prompters: Sequence[nn.Module], *, batch: int, seeds: Sequence[int]
+    ) -> None:
+        self.data, self.prompters, self.batch = data, [p.train() for p in prompters], batch
+        self.generators = [torch.Generator(data.device).manual_seed(1000 + s) for s in seeds]
+        self.optimizers = [new_adamw(p) for p in prompters]
+        self.length = longest(data, data.parts["train"])
+        self.captured = Captured(self._step, self.example(), self.optimizers)
+
+    def example(self) -> tuple[Tensor, Tensor]:
+        """Inputs of a step, the same each time."""
+        generator = torch.Generator(self.data.device).manual_seed(0)
+        return _draw(self.data, len(self.prompters), self.batch, generator)
+
+    def train(self, steps: int, rates: Sequence[float], checks: int = 8) -> list[Trained]:
+        """Each prompter by its own rate.
+
+        Every ``steps / checks`` steps the validation concepts are looked at, in all styles; the
+        weights that were best then are the ones that are returned.
+        """
+        data, prompters = self.data, self.prompters
+        drawn = [_draw(data, steps, self.batch, g) for g in self.generators]
+        which, style = (torch.stack(x, dim=1) for x in zip(*drawn, strict=True))
+        best: list[Trained | None] = [None] * len(prompters)
+        curves: list[list[list[float]]] = [[] for _ in prompters]
+        every = max(1, steps // checks)
+        for k in range(steps):
+            for optimizer, rate in zip(self.optimizers, rates, strict=True):
+                set_rate(optimizer, rate * rate_part(k, steps))
+            losses = self.captured(which[k], style[k])
+            if (k + 1) % every and k + 1 < steps:
+                continue
+            for i, (prompter, loss) in enumerate(zip(prompters, losses.tolist(), strict=True)):
+                checked = validation_loss(data, prompter)
+                curves[i].append([k + 1, loss, checked])
+                if best[i] is None or checked < best[i].validation:
+                    kept = copy.deepcopy(prompter).eval()
+                    best[i] = Trained(kept, checked, k + 1, curves[i])
+                prompter.train()
+        return best
+
+    def _step(self, which: Tensor, style: Tensor) -> Tensor:
+        """Concepts and styles ``(prompters, batch)`` → a loss for each prompter."""
+        maps = self.data.maps[style, which].float()
+        for optimizer in self.optimizers:
             optimizer.zero_grad()
+        with _autocast(maps.device):
+            prompts = [p(x) for p, x in zip(self.prompters, maps, strict=True)]
+            losses = name_losses(self.data, torch.cat(prompts), which.flatten(), self.length)
+        losses = losses.view(which.shape).mean(1)
         losses.sum().backward()
-        for prompter, (optimizer, schedule) in zip(prompters, tools, strict=True):
+        for prompter, optimizer in zip(self.prompters, self.optimizers, strict=True):
             nn.utils.clip_grad_norm_(prompter.parameters(), 1.0)
             optimizer.step()
-            schedule.step()
-        if step % every == 0 or step == steps:
-            for i, prompter in enumerate(prompters):
-                loss = validation_loss(data, prompter)
-                curves[i].append([step, losses[i].item(), loss])
-                if best[i] is None or loss < best[i].validation:
-                    best[i] = Trained(copy.deepcopy(prompter).eval(), loss, step, curves[i])
-                prompter.train()
-    return best
+        return losses.detach()
 
 
 @torch.inference_mode()
@@ -292,10 +334,12 @@ def validation_loss(data: Emoji, prompter: nn.Module, part: str = "validation") 
     """Mean loss a token over a part's names, in all styles."""
     prompter.eval()
     total = []
-    for maps in data.maps:
-        for which in data.parts[part].split(300):
-            with _autocast(data.device):
-                total.append(name_losses(data, prompter(maps[which].float()), which))
+    length = longest(data, data.parts[part])
+    for which in data.parts[part].split(300):
+        maps = data.maps[:, which].flatten(0, 1).float()
+        with _autocast(data.device):
+            names = which.repeat(len(data.maps))
+            total.append(name_losses(data, prompter(maps), names, length))
     return torch.cat(total).mean().item()
 
 
@@ -303,25 +347,34 @@ def validation_loss(data: Emoji, prompter: nn.Module, part: str = "validation") 
 
 
 @torch.inference_mode()
-def write_names(data: Emoji, prompter: nn.Module, style: int, which: Tensor) -> list[str]:
-    """Names that the language model writes, greedily, for the pictures of some concepts."""
+def write_names(
+    data: Emoji, prompters: Sequence[nn.Module], styles: Sequence[int], which: Tensor
+) -> list[list[list[str]]]:
+    """Names that the language model writes, greedily, for the pictures of some concepts.
+
+    All at once, as a token costs the host the same for one picture as for thousands. Returns a
+    list for each prompter of one for each style of N names. None is longer than the longest name.
+    """
     embed = data.lm.get_input_embeddings()
+    with _autocast(data.device):
+        prompts = torch.cat(
+            [p(data.maps[style, which].float()) for p in prompters for style in styles]
+        )
     written = []
-    for part in which.split(400):
-        with _autocast(data.device):
-            prompts = prompter(data.maps[style, part].float())
-            start = embed(data.start).expand(len(part), -1, -1)
-            x = torch.cat([prompts.to(start.dtype), start], dim=1)
-            tokens = data.lm.generate(
-                inputs_embeds=x,
-                attention_mask=torch.ones(x.shape[:2], dtype=torch.long, device=data.device),
-                max_new_tokens=data.lm_ids.shape[1],
-                do_sample=False,
-                eos_token_id=data.end,
-                pad_token_id=data.end,
-            )
-        written += [data.decode(row).strip().lower() for row in tokens]
-    return written
+    for part in prompts.split(2400):
+        start = embed(data.start).expand(len(part), -1, -1)
+        x = torch.cat([part.to(start.dtype), start], dim=1)
+        tokens = data.lm.generate(
+            inputs_embeds=x,
+            attention_mask=torch.ones(x.shape[:2], dtype=torch.long, device=data.device),
+            max_new_tokens=data.lm_ids.shape[1],
+            do_sample=False,
+            eos_token_id=data.end,
+            pad_token_id=data.end,
+        )
+        written += [data.decode(row).strip().lower() for row in tokens.cpu()]
+    lists = [written[i : i + len(which)] for i in range(0, len(written), len(which))]
+    return [lists[i : i + len(styles)] for i in range(0, len(lists), len(styles))]
 
 
 def recalls(scores: Tensor, ks: Sequence[int] = KS) -> list[float]:
@@ -342,25 +395,38 @@ def name_scores(data: Emoji, written: list[str], which: Tensor) -> dict:
     }
 
 
-@torch.inference_mode()
 def likelihood_recall(
-    data: Emoji, prompter: nn.Module, style: int, which: Tensor, pictures: int = 4
+    data: Emoji, prompter: nn.Module, style: int, which: Tensor
 ) -> list[float]:
     """Recall when all names of ``which`` are ranked by the language model's loss a token.
 
     Names that are likely for any picture would win: each name's mean loss over the pictures is
     taken off first.
     """
-    rows = []
-    for part in which.split(pictures):
-        with _autocast(data.device):
-            prompts = prompter(data.maps[style, part].float())
-            losses = name_losses(
-                data, prompts.repeat_interleave(len(which), 0), which.repeat(len(part))
-            )
-        rows.append(-losses.unflatten(0, (len(part), len(which))))
-    scores = torch.cat(rows)
+    scores = likelihoods(data, prompter, style, which)
     return recalls(scores - scores.mean(0))
+
+
+@torch.inference_mode()
+def likelihoods(
+    data: Emoji, prompter: nn.Module, style: int, which: Tensor, pictures: int = 16
+) -> Tensor:
+    """Mean log-likelihood a token of each name (columns) behind each picture (rows)."""
+    scores = torch.zeros(len(which), len(which), device=data.device)
+    by_length = data.lm_mask[which].sum(1).argsort()
+    groups = [(names, longest(data, which[names])) for names in by_length.chunk(4)]
+    for rows in torch.arange(len(which), device=data.device).split(pictures):
+        with _autocast(data.device):
+            prompts = prompter(data.maps[style, which[rows]].float())
+            for names, length in groups:  # of about one length: little padding
+                losses = name_losses(
+                    data,
+                    prompts.repeat_interleave(len(names), 0),
+                    which[names].repeat(len(rows)),
+                    length,
+                )
+                scores[rows[:, None], names] = -losses.view(len(rows), len(names))
+    return scores
 
 
 @torch.inference_mode()

@@ -45,3 +45,21 @@ def right_row_by_row(audio, video, audio_missing, video_missing):
         there = [x for x, gone in ((a, no_a), (v, no_v)) if not gone]
         rows.append(sum(there) / len(there))
     return torch.stack(rows)
+
+
+def wrong_nan_out_then_times_the_mask(audio, video, audio_missing, video_missing):
+    """Infinity times 0 is NaN."""
+    a, v = (torch.where(x.isnan(), 0.0, x) for x in (audio, video))
+    p, q = (~m[:, None] for m in (audio_missing, video_missing))
+    return (a * p + v * q) / (p.to(a) + q.to(a))
+
+
+def wrong_hides_an_error(audio, video, audio_missing, video_missing):
+    """NaN in a stream that is there becomes a 0 that nobody notices."""
+    a, v = audio.nan_to_num(0.0, 0.0, 0.0), video.nan_to_num(0.0, 0.0, 0.0)
+    return right_by_cases(a, v, audio_missing, video_missing)
+
+
+def right_the_other_stream_in_its_place(audio, video, audio_missing, video_missing):
+    a = torch.where(audio_missing[:, None], video, audio)
+    return (a + torch.where(video_missing[:, None], audio, video)) / 2

@@ -68,3 +68,19 @@ def right_by_products(sounds, pictures):
             none *= max(n - a - k, 0) / (n - k)
         found[s, p] = 1 - none
     return found
+
+
+def wrong_expected_number_cut_at_one(sounds, pictures):
+    """Right by chance for as many as three events."""
+    a = torch.tensor([sounds.count(k) for k in range(4)], dtype=torch.float64)
+    b = torch.tensor([pictures.count(k) for k in range(4)], dtype=torch.float64)
+    return (a[:, None] * b / len(sounds)).clamp(max=1)
+
+
+def right_by_distinct_orders(sounds, pictures):
+    chance = torch.zeros(4, 4, dtype=torch.float64)
+    orders = set(itertools.permutations(pictures))
+    for order in orders:
+        for s, p in set(zip(sounds, order, strict=True)):
+            chance[s, p] += 1 / len(orders)
+    return chance

@@ -50,3 +50,18 @@ def right_by_einsum(q, k, v, padding):
     scores = torch.where(padding[:, None], torch.finfo(scores.dtype).min, scores)
     weights = (scores - scores.amax(-1, keepdim=True)).exp()
     return torch.einsum("bqk,bke->bqe", weights, v) / weights.sum(-1, keepdim=True)
+
+
+def wrong_minus_a_thousand(q, k, v, padding):
+    scores = q @ k.mT / q.shape[2] ** 0.5 - 1000 * padding[:, None]
+    return scores.softmax(2) @ v
+
+
+def wrong_plain_exponentials(q, k, v, padding):
+    weights = (q @ k.mT / q.shape[2] ** 0.5).exp() * ~padding[:, None]
+    return weights / weights.sum(2, keepdim=True) @ v
+
+
+def wrong_divided_after_the_softmax(q, k, v, padding):
+    weights = (q @ k.mT / q.shape[2] ** 0.5).softmax(2) * ~padding[:, None]
+    return weights / weights.sum(2, keepdim=True) @ v

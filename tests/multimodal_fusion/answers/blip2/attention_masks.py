@@ -86,3 +86,9 @@ def wrong_upper_triangle(objective, num_queries, text_mask):
             torch.ones(t, t, dtype=torch.bool).triu() & text_mask[:, None]
         )
     return may
+
+
+def wrong_padding_always_behind_the_text(objective, num_queries, text_mask):
+    length = text_mask.sum(1, keepdim=True)
+    behind = torch.arange(text_mask.shape[1]) < length
+    return right_by_blocks(objective, num_queries, behind)

@@ -65,3 +65,17 @@ def wrong_mask_turned_round(logits, same):
 
 def wrong_float32(logits, same):
     return right_by_minus_infinity(logits.float(), same)
+
+
+def wrong_plain_exponential(logits, same):
+    weights = logits.exp() * ~same
+    return weights / weights.sum(1, keepdim=True)
+
+
+def wrong_taken_out_after_the_softmax(logits, same):
+    weights = logits.softmax(1) * ~same
+    return weights / weights.sum(1, keepdim=True)
+
+
+def wrong_minus_a_hundred(logits, same):
+    return logits.masked_fill(same, -100.0).softmax(1)

@@ -81,3 +81,10 @@ def wrong_normalised_prompt(queries, weight, bias, embeddings, text_mask, ids):
 def wrong_mask_before_the_prompt(queries, weight, bias, embeddings, text_mask, ids):
     x, mask, labels = right_by_padding(queries, weight, bias, embeddings, text_mask, ids)
     return x, F.pad(text_mask, (0, queries.shape[1]), value=1), labels
+
+
+def wrong_labels_by_length(queries, weight, bias, embeddings, text_mask, ids):
+    x, mask, _ = right_by_filling(queries, weight, bias, embeddings, text_mask, ids)
+    behind = torch.arange(ids.shape[1]) >= text_mask.sum(1, keepdim=True)
+    prompt = torch.full(queries.shape[:2], -100)
+    return x, mask, torch.cat([prompt, ids.masked_fill(behind, -100)], 1)

@@ -1,5 +1,7 @@
 """Answers to 121.2a.symmetric-loss."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -54,3 +56,18 @@ def right_by_log_softmax(images, texts, log_scale):
     x, y = F.normalize(images), F.normalize(texts)
     s = torch.minimum(log_scale.exp(), torch.tensor(100.0, dtype=x.dtype)) * (y @ x.T)
     return -(s.log_softmax(0).diagonal() + s.log_softmax(1).diagonal()).mean() / 2
+
+
+def wrong_scale_not_below_one(images, texts, log_scale):
+    """open_clip's limits, 1 and 100; the statement has the upper one alone."""
+    x, y = F.normalize(images, dim=1), F.normalize(texts, dim=1)
+    logits = log_scale.clamp(0, math.log(100)).exp() * x @ y.T
+    right = torch.arange(len(x))
+    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+
+
+def right_limit_of_the_logarithm(images, texts, log_scale):
+    scale = log_scale.clamp(max=math.log(100)).exp()
+    logits = scale * F.cosine_similarity(images[:, None], texts[None], dim=2)
+    both = logits.logsumexp(0) + logits.logsumexp(1) - 2 * logits.diagonal()
+    return both.mean() / 2

@@ -31,12 +31,14 @@ def cases(rng):
 
 
 def edges():
-    """NaN in a missing stream, nothing missing, one stream missing for all, a square batch."""
+    """NaN or infinity in a missing stream, NaN in one that is there, a stream missing for all."""
     audio = torch.tensor([[2.0, -1.0], [4.0, 0.5]], dtype=torch.float64)
     video = torch.tensor([[-6.0, 3.0], [1.0, 2.5]], dtype=torch.float64)
     no, yes = torch.tensor([False, False]), torch.tensor([True, True])
     nan = audio.clone()
     nan[1] = torch.nan
+    inf = video.clone()
+    inf[0] = torch.tensor([torch.inf, -torch.inf])
     usual = {"audio": audio, "video": video, "audio_missing": no, "video_missing": no}
     return {
         "nothing is missing": usual,
@@ -45,6 +47,10 @@ def edges():
         "a missing stream is NaN": {
             **usual, "audio": nan, "audio_missing": torch.tensor([False, True])
         },
+        "a missing stream is infinite": {
+            **usual, "video": inf, "video_missing": torch.tensor([True, False])
+        },
+        "a stream that is there is NaN": {**usual, "audio": nan},
         "one example": {k: v[:1] for k, v in usual.items()},
     }  # fmt: skip
 
@@ -86,7 +92,8 @@ EXERCISE = Exercise(
     statement=r"""
 Each stream has a classifier of its own, and the model's logits are the mean over those streams that
 are there. Write the mean for a batch in which some examples lack the sound and some the pictures.
-Whatever a missing stream holds must not count, NaN included: a broken microphone may give it. The
+Whatever a missing stream holds must not count, NaN and infinity included: a broken microphone may
+give them. NaN in a stream that is there is an error, and must stay visible in the result. The
 result must train the classifiers of the streams that are there.
 """,
     imports="import torch",

@@ -10,7 +10,7 @@ from dlcourse.exercises import Exercise, Mistake
 def chance_of_pairs(sounds, pictures):
     """Return the probability of each pair, a float64 tensor (4, 4): sound by picture.
 
-    sounds, pictures: two lists of the same length, 1 to 3, of kinds 0 … 3. All
+    sounds, pictures: two lists of the same length, 1 to 5, of kinds 0 … 3. All
     ways to match the sounds with the pictures one to one are equally likely.
     """
     n = len(sounds)
@@ -24,8 +24,8 @@ def chance_of_pairs(sounds, pictures):
 
 
 def cases(rng):
-    """One to three sounds and as many pictures, drawn with repetition."""
-    n = int(rng.integers(1, 4))
+    """One to five sounds and as many pictures, drawn with repetition."""
+    n = int(rng.integers(1, 6))
     return {
         "sounds": [int(k) for k in rng.integers(0, 4, n)],
         "pictures": [int(k) for k in rng.integers(0, 4, n)],
@@ -33,12 +33,13 @@ def cases(rng):
 
 
 def edges():
-    """One event; all alike; a sound twice; a sound and a picture twice; all different."""
+    """One event; all alike; a sound twice; both twice, of three and of four; all different."""
     return {
         "one event": {"sounds": [2], "pictures": [1]},
         "three alike": {"sounds": [1, 1, 1], "pictures": [3, 3, 3]},
         "a sound twice": {"sounds": [0, 0, 3], "pictures": [1, 2, 3]},
         "both twice": {"sounds": [0, 0, 3], "pictures": [2, 2, 3]},
+        "both twice, of four": {"sounds": [0, 0, 3, 1], "pictures": [2, 2, 3, 1]},
         "all different": {"sounds": [0, 1, 2], "pictures": [1, 2, 3]},
     }
 

@@ -31,14 +31,14 @@ QUIZ = Quiz(
             "Late fusion averages the logits of two networks. Which question can't it answer?",
             [
                 Choice(
-                    "Whether a hum was heard and a ring was seen.",
-                    "A sum of evidence does well here: both terms are high.",
-                ),
-                Choice(
                     "Whether the ring was seen while the hum was heard.",
                     "The logit is a function of the sound plus a function of the pictures. No "
                     "term looks at both.",
                     right=True,
+                ),
+                Choice(
+                    "Whether a hum was heard and a ring was seen.",
+                    "A sum of evidence does well here: both terms are high.",
                 ),
                 Choice(
                     "Whether a hum was heard before a hiss.",
@@ -56,13 +56,13 @@ QUIZ = Quiz(
                     "Token 16 lies at half a second in the sound, and at one second in the video.",
                 ),
                 Choice(
+                    "Nowhere: they were not learned.",
+                    "Sinusoids of the same number are equal, learned or not.",
+                ),
+                Choice(
                     "At the same number, so at different times.",
                     "The embedding says the number. Give it seconds, and both share a clock.",
                     right=True,
-                ),
-                Choice(
-                    "Nowhere: they were not learned.",
-                    "Sinusoids of the same number are equal, learned or not.",
                 ),
             ],
         ),
@@ -92,14 +92,14 @@ QUIZ = Quiz(
             "still. What is left of the sound in the output?",
             [
                 Choice(
-                    "All: the queries come from it.",
-                    "Queries make weights. A weighted mean of equal values is that value.",
-                ),
-                Choice(
                     "Nothing.",
                     "All values are equal, so all weights give the same mean. A residual keeps the "
                     "sound.",
                     right=True,
+                ),
+                Choice(
+                    "All: the queries come from it.",
+                    "Queries make weights. A weighted mean of equal values is that value.",
                 ),
                 Choice(
                     "Its length only.",
@@ -119,13 +119,13 @@ QUIZ = Quiz(
                     "a learned first token, so that is no reason.",
                 ),
                 Choice(
+                    "It halves the batch.",
+                    "The batch keeps its size: examples lose a modality, and stay.",
+                ),
+                Choice(
                     "From nothing there is nothing to learn but the class frequencies.",
                     "The example would teach the bias, at the price of a training example.",
                     right=True,
-                ),
-                Choice(
-                    "It halves the batch.",
-                    "The batch keeps its size: examples lose a modality, and stay.",
                 ),
             ],
         ),

@@ -47,7 +47,7 @@ def edges():
         "batch, lengths and widths are equal": {
             "q": cube, "k": cube.flip(1), "v": cube.flip(2), "padding": torch.eye(3).bool()
         },
-        "large scores": {**usual, "q": 300 * q},
+        "large scores": {**usual, "q": 3000 * q},
     }  # fmt: skip
 
 
@@ -109,7 +109,7 @@ o_i = \sum_j w_{ij}\, v_j , \qquad
 w_{ij} = \frac{\exp(q_i \cdot k_j / \sqrt d)}{\sum_{j'} \exp(q_i \cdot k_{j'} / \sqrt d)} ,
 $$
 
-where both sums run over those $j$ that are no padding. The batch comes first. The two sequences may
+where both sums run over those $j$ that are no padding, also where scores are in the thousands. The batch comes first. The two sequences may
 have different lengths, and values another width than keys.
 """,
     imports="import math\n\nimport torch",

@@ -16,13 +16,13 @@ QUIZ = Quiz(
                     "distance of its frequencies.",
                 ),
                 Choice(
+                    "Sharper onsets: two clicks 5 ms apart become separate.",
+                    "A window of 25 ms still holds both clicks. For that, n_fft must shrink.",
+                ),
+                Choice(
                     "Twice the frames, each blurred over the same stretch of time as before.",
                     "The window is as long as it was. Neighbouring frames share more of it.",
                     right=True,
-                ),
-                Choice(
-                    "Sharper onsets: two clicks 5 ms apart become separate.",
-                    "A window of 25 ms still holds both clicks. For that, n_fft must shrink.",
                 ),
             ],
         ),
@@ -54,14 +54,14 @@ QUIZ = Quiz(
             "You add 3 to all logits of one class. What becomes of the mAP?",
             [
                 Choice(
-                    "It falls, as there are more false positives.",
-                    "At a fixed threshold there are. But average precision has no threshold.",
-                ),
-                Choice(
                     "Nothing.",
                     "Only the order of the clips within each class counts. A model with a perfect "
                     "mAP can be useless at the threshold 0.5.",
                     right=True,
+                ),
+                Choice(
+                    "It falls, as there are more false positives.",
+                    "At a fixed threshold there are. But average precision has no threshold.",
                 ),
                 Choice(
                     "It rises for rare classes.",
@@ -90,17 +90,17 @@ QUIZ = Quiz(
             "training and test. What does the test score tell?",
             [
                 Choice(
-                    "How well the model recognises these 200 recordings in new mixtures.",
-                    "Each recording is on both sides. For new recordings the score says little.",
-                    right=True,
-                ),
-                Choice(
                     "How well it recognises new recordings, as no clip is in both parts.",
                     "No clip, but every recording is. Split the sources first, then mix.",
                 ),
                 Choice(
                     "Nothing at all.",
                     "It answers a question, only not the one that is mostly meant.",
+                ),
+                Choice(
+                    "How well the model recognises these 200 recordings in new mixtures.",
+                    "Each recording is on both sides. For new recordings the score says little.",
+                    right=True,
                 ),
             ],
         ),

@@ -35,7 +35,7 @@ def cases(rng):
 
 
 def edges():
-    """Each objective with padding; without queries; with one token."""
+    """Each objective with padding, behind the text and before it; no queries; one token."""
     padded = torch.tensor([[True, True, True], [True, False, False]])
     made = {
         f"{objective}, two queries, padding": {
@@ -44,6 +44,11 @@ def edges():
             "text_mask": padded,
         }
         for objective in ("itc", "itm", "itg")
+    }
+    made["padding before the text"] = {
+        "objective": "itg",
+        "num_queries": 1,
+        "text_mask": padded.flip(1),
     }
     made["no queries"] = {"objective": "itg", "num_queries": 0, "text_mask": padded}
     made["one token"] = {"objective": "itg", "num_queries": 3, "text_mask": padded[:, :1]}

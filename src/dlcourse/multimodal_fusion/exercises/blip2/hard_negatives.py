@@ -12,8 +12,7 @@ def negative_shares(logits, same):
     logits: (B, B), float64; similarity of picture i and text j, divided by the temperature.
     same: bool (B, B); True where text j is right for picture i. Each row has a False.
     """
-    shares = F.softmax(logits, dim=1).masked_fill(same, 0.0)
-    return shares / shares.sum(1, keepdim=True)
+    return F.softmax(logits.masked_fill(same, -torch.inf), dim=1)
 
 
 def cases(rng):
@@ -25,7 +24,7 @@ def cases(rng):
 
 
 def edges():
-    """Two pairs; equal similarities; the same text twice; large logits."""
+    """Two pairs; equal similarities; the same text twice; large logits; a right one far ahead."""
     eye = torch.eye(3, dtype=torch.bool)
     twice = eye.clone()
     twice[0, 1] = twice[1, 0] = True
@@ -34,7 +33,8 @@ def edges():
         "two pairs": {"logits": logits[:2, :2], "same": eye[:2, :2]},
         "equal similarities": {"logits": torch.zeros_like(logits), "same": eye},
         "the same text twice": {"logits": logits, "same": twice},
-        "large logits": {"logits": logits + 300, "same": eye},
+        "large logits": {"logits": logits + 800, "same": eye},
+        "the right one is far ahead": {"logits": logits + 1000 * eye - 500, "same": eye},
     }
 
 
@@ -72,7 +72,12 @@ def over_pictures(logits, same):
 
 
 def overflows(logits, same):
-    shares = logits.exp().exp().masked_fill(same, 0.0)
+    shares = logits.exp().masked_fill(same, 0.0)
+    return shares / shares.sum(1, keepdim=True)
+
+
+def zero_after_the_softmax(logits, same):
+    shares = F.softmax(logits, dim=1).masked_fill(same, 0.0)
     return shares / shares.sum(1, keepdim=True)
 
 
@@ -89,8 +94,8 @@ p_{ij} = \frac{e^{s_{ij}}}{\sum_{k \text{ wrong for } i} e^{s_{ik}}} \quad (j \t
 \qquad p_{ij} = 0 \quad (j \text{ right for } i).
 $$
 
-Return all $p_{ij}$, each row with the sum 1. `same` says what is right: the diagonal, and other
-pairs with the same text.
+Return all $p_{ij}$, each row with the sum 1, also for logits in the hundreds and where the right
+text is far ahead. `same` says what is right: the diagonal, and other pairs with the same text.
 """,
     imports="import torch\nimport torch.nn.functional as F",
     reference=negative_shares,
@@ -98,7 +103,7 @@ pairs with the same text.
     edges=edges,
     hints=[
         "A softmax over the wrong ones alone: what must be put where a pair is right?",
-        "−inf before the softmax, or 0 after it and then divide by what is left.",
+        "−inf before the softmax: the exponential makes it 0, and the rest sums to 1.",
     ],
     mistakes={
         "listing_no_negatives": Mistake(
@@ -131,7 +136,14 @@ pairs with the same text.
             hint="the shares are taken over pictures, down the columns. Row i chooses among texts.",
         ),
         "overflows": Mistake(
-            answer=overflows, hint="the exponential is taken twice: large logits overflow."
+            answer=overflows,
+            hint="the exponential of a large logit overflows. `F.softmax` subtracts the largest one "
+            "first.",
+        ),
+        "zero_after_the_softmax": Mistake(
+            answer=zero_after_the_softmax,
+            hint="the right text takes part in the softmax and is taken out afterwards. Where it is "
+            "far ahead nothing is left for the others: 0 / 0. Take it out before.",
         ),
     },
 )

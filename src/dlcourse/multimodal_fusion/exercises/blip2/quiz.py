@@ -7,13 +7,14 @@ QUIZ = Quiz(
     questions=[
         Question(
             "zeros",
-            "All 32 queries start as zeros. What does the Q-Former give after a long training?",
+            "All 32 queries start as zeros, and there is no dropout. What does the Q-Former give "
+            "after a long training?",
             [
                 Choice(
                     "32 equal vectors for each picture.",
                     "Queries have no positions. Equal inputs give equal outputs and equal "
                     "gradients, "
-                    "so nothing ever tells them apart.",
+                    "so nothing ever tells them apart. Dropout would, by its noise.",
                     right=True,
                 ),
                 Choice(
@@ -35,14 +36,14 @@ QUIZ = Quiz(
                     "It is known: it is the target.",
                 ),
                 Choice(
+                    "It would cost too much.",
+                    "The mask saves nothing here; it decides what can be learned.",
+                ),
+                Choice(
                     "They would carry the text to its own prediction, and the picture would not "
                     "be needed.",
                     "Each token sees all queries. What these have read of later tokens would leak.",
                     right=True,
-                ),
-                Choice(
-                    "It would cost too much.",
-                    "The mask saves nothing here; it decides what can be learned.",
                 ),
             ],
         ),
@@ -74,19 +75,19 @@ QUIZ = Quiz(
             "flow through it?",
             [
                 Choice(
-                    "Yes: to its inputs, and so to the projection and the Q-Former.",
-                    "A frozen weight gets no gradient itself; the chain rule still goes through. "
-                    "Under "
-                    "torch.no_grad nothing would be learned.",
-                    right=True,
-                ),
-                Choice(
                     "No, that is what frozen means.",
                     "Then the prompt could not be learned.",
                 ),
                 Choice(
                     "Only through its last layer.",
                     "The prompt enters at the first layer: the gradient passes them all.",
+                ),
+                Choice(
+                    "Yes: to its inputs, and so to the projection and the Q-Former.",
+                    "A frozen weight gets no gradient itself; the chain rule still goes through. "
+                    "Under "
+                    "torch.no_grad nothing would be learned.",
+                    right=True,
                 ),
             ],
         ),

@@ -38,7 +38,7 @@ def cases(rng):
 
 
 def edges():
-    """One query, one token, padding, widths that are equal."""
+    """One query, one token, padding behind the text and before it, widths that are equal."""
     generator = torch.Generator().manual_seed(0)
 
     def made(q, t, d, e):
@@ -56,7 +56,9 @@ def edges():
             "ids": torch.arange(2 * t).view(2, t),
         }
 
+    before = made(2, 3, 2, 2)
     return {
+        "padding before the text": {**before, "text_mask": before["text_mask"].flip(1)},
         "one query": made(1, 3, 4, 2),
         "one token": made(3, 1, 2, 4),
         "equal widths": made(2, 2, 3, 3),

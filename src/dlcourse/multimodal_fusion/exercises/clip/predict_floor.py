@@ -30,8 +30,9 @@ perfect one? Write it down before you compute it; within 2 % counts as right.
     rtol=0.02,
     discussion=r"""
 Right pairs have the logit 1 and the others about 0, so the loss is
-$\ln(1 + 1023\, e^{-1 - 1/1023}) \approx 5.93217$: a perfect model is 1 nat better than a guess, and
-there is next to no gradient left to become perfect by. At $1/\tau = 100$ the same features have the
+$\ln(1 + 1023\, e^{-1 - 1/1023}) \approx 5.93217$: a perfect model is 1 nat better than a guess. And no
+caption can weigh more than $e^2$ times as much as another in the softmax: the loss pushes all wrong
+ones almost alike, the confusing ones hardly more than the rest. At $1/\tau = 100$ the same features have the
 loss $\ln(1 + 1023\, e^{-100.1})$, about $10^{-41}$. So cosines must be multiplied, and by how much
 depends on the batch: CLIP learns it.
 """,

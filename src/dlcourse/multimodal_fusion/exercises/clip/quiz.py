@@ -52,8 +52,7 @@ QUIZ = Quiz(
             "Why is the scale kept at 100 or less?",
             [
                 Choice(
-                    "So that training stays stable: a larger one makes the loss steep, and rewards "
-                    "memorising the batch.",
+                    "So that training stays stable: a larger one makes the loss steep.",
                     "The paper says that clipping it was necessary against instability.",
                     right=True,
                 ),
@@ -77,14 +76,14 @@ QUIZ = Quiz(
                     "become equal.",
                 ),
                 Choice(
+                    "A temperature.",
+                    "It has one, and a bias besides.",
+                ),
+                Choice(
                     "The sum over a row or column that couples all pairs of the batch.",
                     "Each pair has a sigmoid of its own, so the sum can be cut into blocks that "
                     "need not know each other.",
                     right=True,
-                ),
-                Choice(
-                    "A temperature.",
-                    "It has one, and a bias besides.",
                 ),
             ],
         ),
@@ -112,19 +111,19 @@ QUIZ = Quiz(
         ),
         Question(
             "order",
-            "CLIP rates 'a red square left of a blue circle' and 'a blue circle left of a red "
+            "A CLIP rates 'a red square left of a blue circle' and 'a blue circle left of a red "
             "square' alike. What in the training allows that?",
             [
                 Choice(
-                    "The text tower does not know the order of its words.",
-                    "It has positions, and its causal attention sees them.",
-                ),
-                Choice(
                     "The batch hardly ever holds the swapped caption, so that telling them apart "
                     "gains almost nothing.",
-                    "The loss asks only that the right caption beats the others of the batch. With "
-                    "swapped captions as negatives, the same towers learn the order.",
+                    "The loss asks only that the right caption beats the others of the batch. "
+                    "Swapped captions as extra negatives ask for the order, and mend a part of it.",
                     right=True,
+                ),
+                Choice(
+                    "The text tower does not know the order of its words.",
+                    "It has positions, and its causal attention sees them.",
                 ),
                 Choice(
                     "The image tower averages over places.",

@@ -32,7 +32,7 @@ def cases(rng):
 
 
 def edges():
-    """One pair, two equal pairs, a square batch, a scale above the limit."""
+    """One pair, two equal pictures, a square batch, a scale above the limit, one below 1."""
     x = torch.tensor([[1.0, 2.0, 0.5], [-1.0, 0.3, 2.0], [0.2, -2.0, 1.0]], dtype=torch.float64)
     y = torch.tensor([[0.8, 1.0, 1.5], [-2.0, 1.0, 0.2], [1.2, -1.0, 1.0]], dtype=torch.float64)
     scale = torch.tensor(1.0, dtype=torch.float64)
@@ -41,6 +41,7 @@ def edges():
         "as many pairs as numbers": {"images": x, "texts": y, "log_scale": scale},
         "two equal pictures": {"images": x[[0, 0]], "texts": y[:2], "log_scale": scale},
         "a scale above the limit": {"images": x, "texts": y, "log_scale": 7 * scale},
+        "a scale below 1": {"images": x, "texts": y, "log_scale": -2 * scale},
         "the scale 1": {"images": x, "texts": y, "log_scale": 0 * scale},
     }
 

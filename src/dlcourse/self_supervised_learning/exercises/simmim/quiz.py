@@ -33,14 +33,14 @@ QUIZ = Quiz(
             [
                 Choice("as hard: the ratio is the same.", "It does not say where the clues are."),
                 Choice(
+                    "easier: large blocks leave large visible regions.",
+                    "They do, but the hidden regions are large as well.",
+                ),
+                Choice(
                     "harder: most hidden pixels are far from a visible one.",
                     "So copying neighbours no longer does, and what helps is to know what the "
                     "picture shows.",
                     right=True,
-                ),
-                Choice(
-                    "easier: large blocks leave large visible regions.",
-                    "They do, but the hidden regions are large as well.",
                 ),
             ],
         ),
@@ -86,14 +86,14 @@ QUIZ = Quiz(
             "Why is one linear layer enough to turn a token into pixels?",
             [
                 Choice(
-                    "Because pixels are linear in what the image shows.",
-                    "They are not; but the encoder's last layers can do what a decoder would.",
-                ),
-                Choice(
                     "Because the encoder sees the mask tokens, so that its layers do the decoding.",
                     "It has N tokens from the first block on. The price: part of the encoder is "
                     "busy with painting, and is of less use to a linear probe.",
                     right=True,
+                ),
+                Choice(
+                    "Because pixels are linear in what the image shows.",
+                    "They are not; but the encoder's last layers can do what a decoder would.",
                 ),
                 Choice(
                     "Because the loss ignores visible pixels.",
