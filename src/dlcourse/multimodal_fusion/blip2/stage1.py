@@ -103,9 +103,10 @@ def stage1_losses(
     if not being_captured(same) and bool(same.all(1).any()):
         raise ValueError("need at least two different texts in a batch: one has no negative")
 
-    if not bool(text_mask[:, 1:].any()):
+    captured = being_captured(image)
+    if not captured and not bool(text_mask[:, 1:].any()):
         raise ValueError("no text has a token after its first: there is nothing to write")
-    if not bool(image.isfinite().all()):
+    if not captured and not bool(image.isfinite().all()):
         raise ValueError("the image features hold NaN or infinity")
 
     # ITC: queries and text apart, which is what the mask "itc" does to them together
