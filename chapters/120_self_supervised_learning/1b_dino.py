@@ -965,7 +965,7 @@ if ratio is not None:
 from dlcourse.self_supervised_learning.experiments import small_dinov2
 
 looks = small_dinov2.compare_attention(
-    torch.device("cuda"), steps=900, dtype=torch.bfloat16, compiled=True
+    torch.device("cuda"), steps=600, dtype=torch.bfloat16, compiled=True
 )
 print(f"share of the area that the shape covers: {looks.area:.2f}")
 for name, values in looks.share.items():

@@ -402,7 +402,7 @@ show_source(zero_shot_classifier)
 # alike.
 #
 # Of 1,903 concepts, 400 are for the test. Each contestant chooses its settings on 300 others (ridge:
-# 6 strengths; ridge to whitened names: 4 strengths × 6 shrinkages; InfoNCE: 3 rates × 2 dropouts), is then
+# 6 strengths; ridge to whitened names: 4 strengths × 6 shrinkages; InfoNCE: 4 rates × 2 dropouts), is then
 # fitted to the remaining 1,503 in both styles, and sees the test once. Each of the seeds is a split of its own.
 
 # %% tags=["long", "hide-input"] name="emoji"

@@ -24,7 +24,7 @@ __all__ = ["STYLES", "Emoji", "compare_heads", "emoji_data", "infonce_head", "ri
 
 STYLES = ("twemoji", "openmoji")
 STRENGTHS = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
-RATES, DROPOUTS = (1e-3, 3e-3, 1e-2), (0.3, 0.6)
+RATES, DROPOUTS = (1e-3, 3e-3, 1e-2, 3e-2), (0.3, 0.6)
 TEMPLATES = ("{}", "a picture of {}", "an emoji about {}", "a symbol that stands for {}")
 Head = Callable[[Tensor], Tensor]  # features of pictures (N, D) → vectors (N, E)
 
