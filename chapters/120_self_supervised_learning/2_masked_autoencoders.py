@@ -30,8 +30,8 @@ from dlcourse.notebook import (
     recorded,
     say,
     show_source,
+    values_of,
 )
-from dlcourse.notebook.records import RecordError
 from dlcourse.self_supervised_learning import (
     MaskedAutoencoder,
     VisionTransformer,
@@ -71,15 +71,6 @@ from dlcourse.self_supervised_learning.masked_autoencoders.masking import (
 plt.style.use("dlcourse.notebook.course")
 SHARES = ("1", "10", "100")  # per cent of 2,000 labels
 GUESS = {"shape": 1 / 8, "hue": 1 / 6, "texture": 1 / 4}
-
-
-def values_of(key, *names):
-    """What a recorded cell kept; None where it has not been recorded in this form yet."""
-    try:
-        values = recorded(key)
-    except RecordError:
-        return None
-    return values if all(name in values for name in names) else None
 
 
 def interval(differences):

@@ -56,27 +56,9 @@ import torch
 
 from dlcourse.datasets import PICTURES, SOUNDS, event_clips, event_factors
 from dlcourse.multimodal_fusion import LogMelSpectrogram
-from dlcourse.notebook import claim, explore, recorded, say
-from dlcourse.notebook.records import RecordError
+from dlcourse.notebook import claim, explore, paired, say, values_of
 
 plt.style.use("dlcourse.notebook.course")
-T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # Student's t for n paired differences, two-sided 95 %
-
-
-def values_of(key, *names):
-    """What a recorded cell kept; None where it has not been recorded in this form yet."""
-    try:
-        values = recorded(key)
-    except RecordError:
-        return None
-    return values if all(name in values for name in names) else None
-
-
-def paired(first, second):
-    """Mean difference of two lists over the same seeds, and half of its 95 % interval."""
-    gaps = [a - b for a, b in zip(first, second, strict=True)]
-    half = T95[len(gaps)] * statistics.stdev(gaps) / math.sqrt(len(gaps))
-    return statistics.mean(gaps), half
 
 
 # %% mystnb={"figure": {"caption": "Four clips of one second. Above each, its sound: how loud each pitch is at each time (low stripes: the hum; high cloud: the hiss). Below, its pictures, put side by side.", "name": "fig-four-clips"}, "image": {"alt": "Four clips in two rows. In the upper row the hum comes first, in the lower row the hiss. In the left column the ring is seen first, in the right column the square. All four have the same two times."}} tags=["hide-input", "plot"]

@@ -13,7 +13,6 @@
 # %% tags=["definitions", "hide-input", "skip"]
 import inspect
 import itertools
-import math
 import statistics
 
 import matplotlib.pyplot as plt
@@ -57,8 +56,7 @@ from dlcourse.multimodal_fusion.experiments.audio_visual_runs import (
 )
 from dlcourse.multimodal_fusion.experiments.audio_visual_scores import break_ties, mean_precision
 from dlcourse.multimodal_fusion.experiments.audio_visual_training import DEPTH
-from dlcourse.notebook import claim, explore, keep, recorded, say, show_source
-from dlcourse.notebook.records import RecordError
+from dlcourse.notebook import claim, explore, keep, paired, say, show_source, values_of
 
 plt.style.use("dlcourse.notebook.course")
 FUSED = ("late", "bottleneck", "cross", "joint")
@@ -78,23 +76,6 @@ COLOR = {
     "cross": "tab:green",
     "joint": "tab:red",
 }
-T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # Student's t for n seeds, two-sided 95 %
-
-
-def values_of(key, *names):
-    """What a recorded cell kept; None where it has not been recorded in this form yet."""
-    try:
-        values = recorded(key)
-    except RecordError:
-        return None
-    return values if all(name in values for name in names) else None
-
-
-def paired(first, second):
-    """Mean difference of two lists over the same seeds, and half its 95 % interval."""
-    gaps = [a - b for a, b in zip(first, second, strict=True)]
-    half = T95[len(gaps)] * statistics.stdev(gaps) / math.sqrt(len(gaps))
-    return statistics.mean(gaps), half
 
 
 def in_words(gap, half):

@@ -64,12 +64,11 @@ from dlcourse.multimodal_fusion.experiments.audioset_training import (
     STEPS,
     WIDTH,
 )
-from dlcourse.notebook import claim, explore, keep, recorded, say, show_source
+from dlcourse.notebook import claim, explore, keep, paired, recorded, say, show_source
 from dlcourse.notebook.prose import show
 from dlcourse.notebook.records import RecordError
 
 plt.style.use("dlcourse.notebook.course")
-T95 = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}  # two-sided Student t, by the number of seeds
 
 
 def recording(key):
@@ -86,15 +85,9 @@ def scores(results):
     return 100 * np.array([result["map"] for result in results])
 
 
-def interval(a, b):
-    """Mean of a − b over the seeds, and half the width of its 95 % interval, in points."""
-    d = np.asarray(a) - np.asarray(b)
-    return d.mean(), T95[len(d)] * d.std(ddof=1) / math.sqrt(len(d))
-
-
 def in_words(name, other, a, b):
     """A sentence on a paired difference that says no more than its interval does."""
-    mean, half = interval(a, b)
+    mean, half = paired(a, b)
     if mean - half > 0:
         verdict = "is ahead of"
     elif mean + half < 0:
@@ -813,7 +806,7 @@ if contest is not None and augmented is not None:
         "| augmentation | mAP on test, % | against none, points |\n|---|---|---|\n"
         + "\n".join(
             f"| {name} | {v.mean():.1f} ± {v.std(ddof=1):.1f} | "
-            + ("" if name == "none" else "{:+.1f} ± {:.1f}".format(*interval(v, plain)))
+            + ("" if name == "none" else "{:+.1f} ± {:.1f}".format(*paired(v, plain)))
             + " |"
             for name, v in rows.items()
         )

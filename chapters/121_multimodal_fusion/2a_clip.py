@@ -47,26 +47,9 @@ from dlcourse.multimodal_fusion.experiments.clip_scenes import (
     train,
 )
 from dlcourse.multimodal_fusion.experiments.emoji_head import QUERIES, search
-from dlcourse.notebook import claim, explore, recorded, say, show_source
-from dlcourse.notebook.records import RecordError
+from dlcourse.notebook import claim, explore, paired, say, show_source, values_of
 
 plt.style.use("dlcourse.notebook.course")
-T95 = {3: 4.303, 4: 3.182, 5: 2.776}  # Student's t for n paired differences, 95 %
-
-
-def values_of(key, *names):
-    """What a recorded cell kept; None where it has not been recorded in this form yet."""
-    try:
-        values = recorded(key)
-    except RecordError:
-        return None
-    return values if all(name in values for name in names) else None
-
-
-def paired(a, b):
-    """Mean of the differences a − b over seeds, and half of its 95 % interval."""
-    d = np.subtract(a, b)
-    return d.mean(), T95[len(d)] * d.std(ddof=1) / math.sqrt(len(d))
 
 
 def verdict(a, b, unit="points", factor=100):

@@ -34,20 +34,10 @@ from dlcourse.multimodal_fusion.blip2.convert import to_transformers
 from dlcourse.multimodal_fusion.experiments.emoji_contest import contest, sweep_queries
 from dlcourse.multimodal_fusion.experiments.emoji_names import load_emoji
 from dlcourse.multimodal_fusion.frozen import efficientnet_lite0, lite0_maps
-from dlcourse.notebook import claim, explore, keep, recorded, say, show_source
-from dlcourse.notebook.records import RecordError
+from dlcourse.notebook import claim, explore, keep, say, show_source, values_of
 
 plt.style.use("dlcourse.notebook.course")
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # of n − 1 degrees of freedom
-
-
-def values_of(key, *names):
-    """What a recorded cell kept; None where it has not been recorded in this form yet."""
-    try:
-        values = recorded(key)
-    except RecordError:
-        return None
-    return values if all(name in values for name in names) else None
 
 
 def mean_and_interval(values):

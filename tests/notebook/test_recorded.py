@@ -15,7 +15,7 @@ from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
 from dlcourse.build.kernel import kernel_environment
-from dlcourse.notebook import keep, recorded, records
+from dlcourse.notebook import keep, recorded, records, values_of
 from dlcourse.notebook.recorded import RECORDING, _Hand, load_ipython_extension
 from dlcourse.notebook.records import CellRecord, RecordError
 
@@ -70,6 +70,12 @@ def test_a_value_that_was_not_kept_is_named_with_those_that_were(installed):
 def test_a_cell_that_is_not_recorded_is_named_with_the_command_that_does_it(installed):
     with pytest.raises(RecordError, match=r"big, slow.*dlcourse record --cell 1\.2\.none"):
         recorded("1.2.none")
+
+
+def test_values_of_gives_them_all_or_none(installed):
+    assert values_of("1.2.slow", "loss", "name") == recorded("1.2.slow")
+    assert values_of("1.2.slow", "loss", "speed") is None  # a record of another form
+    assert values_of("1.2.none", "loss") is None
 
 
 class Device:

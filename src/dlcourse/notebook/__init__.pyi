@@ -4,5 +4,7 @@ from .prose import say as say
 from .recorded import keep as keep
 from .recorded import load_ipython_extension as load_ipython_extension
 from .recorded import recorded as recorded
+from .recorded import values_of as values_of
+from .seeds import paired as paired
 from .source_code import show_source as show_source
 from .widgets import explore as explore

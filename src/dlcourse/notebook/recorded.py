@@ -73,6 +73,22 @@ def recorded(key: str) -> Recorded:
     return Recorded(key, found[name])
 
 
+def values_of(key: str, *names: str) -> Recorded | None:
+    """What ``recorded`` gives, or None where the cell has not been recorded, or not in this form.
+
+    So a page is built, and says so, before its record is made: no claim is evaluated without one.
+
+    Args:
+        key: of the cell, such as "119.2.step-time".
+        names: the values that the caller is going to read; all must be in the record.
+    """
+    try:
+        values = recorded(key)
+    except RecordError:
+        return None
+    return values if all(name in values for name in names) else None
+
+
 def keep(**values: Any) -> None:
     """Put values of a recorded cell into its record, for ``recorded`` to read.
 
