@@ -1,0 +1,1 @@
+"""What the recorded cells of chapter 122 measure at scale, apart from the systems."""
