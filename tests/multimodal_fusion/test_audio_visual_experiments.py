@@ -191,7 +191,7 @@ def test_a_limit_of_time_shortens_all_trainings_alike_or_refuses():
     with pytest.raises(RuntimeError, match=r"fit 1450 steps.*needs 1500.*cross 30\.0"):
         runs.steps_within(59.9, cost, 3000, 1500)
     with pytest.raises(RuntimeError, match="binding needs"):
-        runs.contest("cpu", limit=0.0, **TINY)
+        runs.contest("cpu", ("late",), limit=0.0, **TINY)
 
 
 def test_the_plateau_compares_two_starts_that_differ_in_the_keys_alone():

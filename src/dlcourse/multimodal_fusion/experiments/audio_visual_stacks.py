@@ -114,7 +114,7 @@ class Stack:
 
     def seconds(self) -> float:
         """Of one step of all models; to be asked before training."""
-        return self.captured.seconds(self.example(), repeats=20)
+        return self.captured.seconds(self.example())
 
     def train(self, steps: int) -> dict[float, list[AudioVisualModel]]:
         """Take ``steps`` steps; for each rate its models in the order of the seeds, for evaluation."""
