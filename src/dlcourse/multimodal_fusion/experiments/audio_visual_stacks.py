@@ -102,7 +102,9 @@ class Stack:
             optimizer.step()
         return losses.detach()
 
-    def _forward(self, weights: dict[str, Tensor], mel: Tensor | None, frames: Tensor | None) -> Tensor:
+    def _forward(
+        self, weights: dict[str, Tensor], mel: Tensor | None, frames: Tensor | None
+    ) -> Tensor:
         """Logits of all models, each for its own batch."""
         along = (0, *(None if x is None else 0 for x in (mel, frames)))
         call = vmap(
@@ -117,7 +119,7 @@ class Stack:
         return self.captured.seconds(self.example())
 
     def train(self, steps: int) -> dict[float, list[AudioVisualModel]]:
-        """Take ``steps`` steps; for each rate its models in the order of the seeds, for evaluation."""
+        """Take ``steps`` steps; for each rate its models, in the order of the seeds."""
         torch.manual_seed(self.seeds[0])  # of modality dropout
         generators = [torch.Generator(self.device).manual_seed(seed) for seed in self.seeds]
         size, n = (self.batch_size,), len(self.data.mel)

@@ -258,8 +258,8 @@ def steps_within(left: float, sizes: Sizes, trainings: int, second: float) -> in
     if fitting < sizes.least:
         raise RuntimeError(
             f"in {left:.0f} s fit {fitting} steps of each of {trainings} trainings, at "
-            f"{1000 * second:.1f} ms, and {sizes.least} are needed: take fewer contestants or rates, "
-            "or another device"
+            f"{1000 * second:.1f} ms, and {sizes.least} are needed: take fewer contestants or "
+            "rates, or another device"
         )
     return fitting
 
@@ -338,7 +338,7 @@ def compare(
 ) -> dict[str, Any]:
     """Train all: each rate with the first seed, the rate that validates best with the others too.
 
-    Steps become fewer, the same for all, where the limit asks for it. The last row, "pixels, ridge", is ``linear_baseline``'s; "untrained" is the gap of a new CLIP.
+    Steps become fewer, the same for all, where the limit asks for it. The row "pixels, ridge" is ``linear_baseline``'s; "untrained" is the gap of a new CLIP.
 
     Returns "steps" as they were, how each step ran, and "results": for each contestant "tuning"
     (rate: R@1 on validation), "rate", and for each measure of ``measure`` a list over seeds.
