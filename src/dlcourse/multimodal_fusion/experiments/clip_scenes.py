@@ -338,16 +338,17 @@ def compare(
 ) -> dict[str, Any]:
     """Train all: each rate with the first seed, the rate that validates best with the others too.
 
-    Steps become fewer, the same for all, where the limit asks for it. The row "pixels, ridge" is ``linear_baseline``'s; "untrained" is the gap of a new CLIP.
+    Steps become fewer, the same for all, where the limit asks for it. The row "pixels, ridge" is
+    ``linear_baseline``'s; "untrained" is the gap of a new CLIP.
 
     Returns "steps" as they were, how each step ran, and "results": for each contestant "tuning"
     (rate: R@1 on validation), "rate", and for each measure of ``measure`` a list over seeds.
 
     Raises RuntimeError, before any training, where fewer than ``sizes.least`` steps would fit.
     """
-    began = time.perf_counter()
     from dlcourse.multimodal_fusion.experiments.clip_scene_tests import linear_baseline
 
+    began = time.perf_counter()
     bank, tests = Bank(sizes, device), Tests(sizes, device)
     costs, how = {}, {}
     for name, contestant in contestants.items():
