@@ -1,0 +1,9 @@
+from .parallel_environments.advantages import generalized_advantages as generalized_advantages
+from .parallel_environments.cart_pole import CartPole as CartPole
+from .parallel_environments.collect import collect_rollout as collect_rollout
+from .parallel_environments.collect import first_episode_returns as first_episode_returns
+from .parallel_environments.gymnasium_vector import GymnasiumVector as GymnasiumVector
+from .parallel_environments.pendulum import Pendulum as Pendulum
+from .parallel_environments.ppo import PPO as PPO
+from .parallel_environments.ppo import Rollout as Rollout
+from .parallel_environments.ppo import clipped_surrogate as clipped_surrogate
