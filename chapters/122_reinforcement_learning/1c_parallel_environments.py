@@ -553,7 +553,7 @@ arms = {
     "256 in a tensor on the CPU": speed.Arm("torch", "cpu", 256, 32),
     "16 of Gymnasium on the CPU": speed.Arm("gymnasium", "cpu", 16, 128),
 }
-LIMIT = 10.0
+LIMIT = 5.0
 raced = speed.contest(speed.TASKS, arms, seeds=(1, 2, 3), limit=LIMIT)
 for task_name, rows in raced.items():
     for name, runs in rows.items():
