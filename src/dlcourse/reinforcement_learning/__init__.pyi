@@ -1,0 +1,16 @@
+from .robot_control.networks import Critics as Critics
+from .robot_control.overestimation import q_against_return as q_against_return
+from .robot_control.replay import Batch as Batch
+from .robot_control.replay import ReplayBuffer as ReplayBuffer
+from .robot_control.sac import SAC as SAC
+from .robot_control.squashed_gaussian import squashed_density as squashed_density
+from .robot_control.squashed_gaussian import squashed_log_prob as squashed_log_prob
+from .robot_control.squashed_gaussian import squashed_sample as squashed_sample
+from .robot_control.statistics import interquartile_mean as interquartile_mean
+from .robot_control.statistics import stratified_bootstrap as stratified_bootstrap
+from .robot_control.targets import soft_value as soft_value
+from .robot_control.targets import td_target as td_target
+from .robot_control.td3 import TD3 as TD3
+from .robot_control.training import evaluate as evaluate
+from .robot_control.training import to_bounds as to_bounds
+from .robot_control.training import train as train
