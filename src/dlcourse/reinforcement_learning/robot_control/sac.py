@@ -80,7 +80,7 @@ class SAC(OffPolicyAgent):
     def actor_loss(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Mean of α log π(a|s) − min Q(s, a), with a drawn from π; and log π, detached."""
         action, log_prob = self.sample(obs, noise)
-        q = self.critics(obs, action)  # the action enters: its gradient reaches the actor
+        q = self.critics.frozen(obs, action)  # the action enters: its gradient reaches the actor
         loss = -soft_value(q, log_prob, self.log_alpha.detach().exp()).mean()
         return loss, log_prob.detach()
 

@@ -69,7 +69,7 @@ class TD3(OffPolicyAgent):
 
     def actor_loss(self, obs: Tensor) -> Tensor:
         """−mean of the first critic's Q(s, π(s)): equation 1 of the paper, one critic."""
-        return -self.critics(obs, torch.tanh(self.actor(obs)))[0].mean()
+        return -self.critics.frozen(obs, torch.tanh(self.actor(obs)))[0].mean()
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One step of the critics; each ``policy_delay``-th time also of actor and targets.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,12 +13,16 @@ from .agent import OffPolicyAgent
 from .replay import ReplayBuffer
 
 
+EVALUATION_SEED = 10_000  # starts of evaluation episodes; train with smaller seeds
+
+
 class History(NamedTuple):
     """What a training run saw."""
 
     episodes: list[tuple[int, float]]  # (environment step at its end, return while exploring)
     evaluations: list[tuple[int, np.ndarray]]  # (environment step, returns without exploration)
     buffer: ReplayBuffer
+    seconds: float  # CPU seconds of this process, without the evaluations
 
 
 def to_bounds(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -69,6 +74,7 @@ def train(
     eval_env: Any = None,
     eval_every: int = 1000,
     eval_episodes: int = 10,
+    on_evaluation: Callable[[int], None] | None = None,
     progress: bool = True,
 ) -> History:
     """Train an agent for ``steps`` environment steps.
@@ -83,6 +89,7 @@ def train(
         learning_starts: steps with uniform actions, before the first update.
         batch_size: transitions an update. updates_per_step: updates an environment step.
         eval_env: where ``evaluate`` runs at step 0 and after each ``eval_every`` steps, or None.
+        on_evaluation: called with the step after each evaluation.
         progress: show step, speed and last return, rewritten on standard error.
 
     Raises ValueError for dimensions that do not fit or counts out of range, before the first step.
@@ -109,13 +116,20 @@ def train(
     same_step = vector and _resets_in_the_same_step(env)
     buffer = buffer or ReplayBuffer(steps + n, agent.obs_dim, agent.action_dim, seed=seed)
     rng = np.random.default_rng(seed)
-    history = History([], [], buffer)
+    episodes: list[tuple[int, float]] = []
+    evaluations: list[tuple[int, np.ndarray]] = []
+    began, paused = time.process_time(), 0.0
     display = _Display(steps) if progress else None
 
     def measure(step: int) -> None:
+        nonlocal paused
         if eval_env is not None:
-            returns = evaluate(agent, eval_env, eval_episodes, seed=10_000 + 100 * seed)
-            history.evaluations.append((step, returns))
+            stopped = time.process_time()
+            returns = evaluate(agent, eval_env, eval_episodes, seed=EVALUATION_SEED)
+            evaluations.append((step, returns))
+            if on_evaluation:
+                on_evaluation(step)
+            paused += time.process_time() - stopped
 
     obs, _ = env.reset(seed=seed)
     returns, resetting = np.zeros(n), np.zeros(n, dtype=bool)
@@ -140,7 +154,7 @@ def train(
                        truncated[real])  # fmt: skip
         returns += np.where(resetting, 0.0, reward)
         for i in np.flatnonzero(np.atleast_1d(over)):
-            history.episodes.append((step, float(returns[i])))
+            episodes.append((step, float(returns[i])))
             returns[i] = 0.0
         obs = next_obs
         if vector and not same_step:
@@ -153,10 +167,11 @@ def train(
         if step // eval_every > (step - n) // eval_every:
             measure(step)
         if display:
-            display(step, history.episodes)
+            display(step, episodes)
     if display:
         display.close()
-    return history
+    seconds = time.process_time() - began - paused
+    return History(episodes, evaluations, buffer, seconds)
 
 
 def _resets_in_the_same_step(env: Any) -> bool:
