@@ -44,7 +44,9 @@ error does not shrink with more data.
             hint="that is the return of a whole recording from its first step. The critic sees "
             "all 100 steps in one state, and bootstraps from itself.",
         ),
-        "undiscounted": Mistake(answer=101.0, hint="the discount is missing somewhere."),
+        "half_the_limit": Mistake(
+            answer=33.6, hint="that is the value for a cut after 50 steps: here it is 100."
+        ),
         "one_reward": Mistake(answer=1.0, hint="only one transition in 100 is cut."),
     },
 )

@@ -47,6 +47,20 @@ QUIZ = Quiz(
             ],
         ),
         Question(
+            "seeds",
+            "Two programs are run with three seeds each, and one mean is higher. The 95 % interval "
+            "of the paired difference contains 0. What follows?",
+            [
+                Choice("The higher one is better.", "Three other seeds may turn the order."),
+                Choice("Both are equal.", "The interval also contains differences that matter."),
+                Choice(
+                    "No order shows: more seeds are needed.",
+                    "So few runs tell a large difference from none, not a small one.",
+                    right=True,
+                ),
+            ],
+        ),
+        Question(
             "scale",
             "All rewards are multiplied by 10, and SAC's temperature stays fixed. The policy …",
             [
