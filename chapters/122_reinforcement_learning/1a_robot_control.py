@@ -185,7 +185,7 @@ def learned(limit, cut_is_end, gamma=0.99):
     """Fixed point of the target in one state whose recordings are cut after ``limit`` steps."""
     end, value = torch.zeros(limit), torch.zeros(())
     end[-1] = float(cut_is_end)
-    for _ in range(2500):
+    for _ in range(1500):
         value = td_target(torch.ones(limit), end, value.expand(limit), gamma).mean()
     return value.item()
 
@@ -286,7 +286,7 @@ import gymnasium as gym
 
 agent = SAC(obs_dim=10, action_dim=2, hidden=(64, 64), lr=1e-3)
 history = train(
-    agent, gym.make("Reacher-v5"), steps=600, seed=0, learning_starts=200, batch_size=128,
+    agent, gym.make("Reacher-v5"), steps=350, seed=0, learning_starts=200, batch_size=128,
     progress=False,  # in a notebook of yours leave it on
 )  # fmt: skip
 print(len(history.buffer), "transitions,", agent.updates, "updates")
