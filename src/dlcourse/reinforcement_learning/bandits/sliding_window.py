@@ -54,8 +54,7 @@ class SlidingWindowLinUCB(LinUCB):
         x = _checks.reals(contexts, (None, self.context_dim), "contexts")
         arms = _checks.arm_indices(arms, self.num_arms, len(x))
         rewards = _checks.reals(rewards, (len(x),), "rewards")
-        size = np.abs(x).max(initial=0.0) * max(1.0, np.abs(rewards).max(initial=0.0))
-        if size > 1e100:
+        if max(np.abs(x).max(initial=0.0), np.abs(rewards).max(initial=0.0)) > 1e75:
             raise FloatingPointError("contexts or rewards are too large for float64: scale them")
         for row, arm, reward in zip(x, arms, rewards, strict=True):
             self.update(row, arm, reward)
