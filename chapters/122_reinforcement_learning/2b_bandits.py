@@ -214,7 +214,7 @@ show_source(LinearThompsonSampling.scores)
 # ### Features that arms share
 #
 # Items have features too. The hybrid form adds $z^\top\beta$ with one $\beta$ for all arms (Algorithm 2
-# of {cite:t}`li2010contextual`). It is one large ridge problem, whose blocks are eliminated arm by arm; the
+# of the paper {cite:p}`li2010contextual`). It is one large ridge problem, whose blocks are eliminated arm by arm; the
 # tests compare it with the large problem solved at once. An item that was never shown then has an
 # estimate:
 
