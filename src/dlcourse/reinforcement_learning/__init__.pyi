@@ -1,3 +1,17 @@
+from .bandits.hybrid import HybridLinUCB as HybridLinUCB
+from .bandits.linucb import LinUCB as LinUCB
+from .bandits.linucb import LinUCBReference as LinUCBReference
+from .bandits.off_policy import Estimate as Estimate
+from .bandits.off_policy import doubly_robust as doubly_robust
+from .bandits.off_policy import effective_sample_size as effective_sample_size
+from .bandits.off_policy import importance_weights as importance_weights
+from .bandits.off_policy import inverse_propensity_score as inverse_propensity_score
+from .bandits.off_policy import self_normalized_ips as self_normalized_ips
+from .bandits.ridge_arms import RidgeArms as RidgeArms
+from .bandits.ridge_arms import rank_one_update as rank_one_update
+from .bandits.sliding_window import SlidingWindowLinUCB as SlidingWindowLinUCB
+from .bandits.thompson import LinearThompsonSampling as LinearThompsonSampling
+from .bandits.ties import random_argmax as random_argmax
 from .parallel_environments.advantages import generalized_advantages as generalized_advantages
 from .parallel_environments.cart_pole import CartPole as CartPole
 from .parallel_environments.collect import collect_rollout as collect_rollout
