@@ -297,7 +297,7 @@ print(len(history.buffer), "transitions,", agent.updates, "updates")
 # Nothing was tuned for either.
 
 # %% name="contest" tags=["long", "skip"]
-keep(**contest(seeds=(0, 1, 2), steps=3000, every=500))
+keep(**contest(seeds=(0, 1, 2), steps=4000, every=500))
 
 # %% tags=["hide-input", "skip"]
 class Idle:
@@ -413,7 +413,7 @@ claim(
 # compare $Q(s, \pi(s))$ with the discounted return that really follows, without a time limit in the way.
 
 # %% name="critics" tags=["long", "skip"]
-keep(**critics_contest(seeds=(0, 1, 2), steps=3000, every=500))
+keep(**critics_contest(seeds=(0, 1, 2), steps=5000, every=500))
 
 # %% mystnb={"figure": {"caption": "What the critic says against the return that followed, for states along the policy's own paths. Above the dotted line it believes too much.", "name": "fig-rc-belief"}, "image": {"alt": "Scatter of the critic's value over the Monte-Carlo return for twin and single critics, with a dotted diagonal."}} tags=["hide-input", "plot"]
 if CRITICS:
@@ -545,7 +545,7 @@ claim(
 # %% name="hopper" tags=["gpu", "skip"]
 from dlcourse.reinforcement_learning.experiments.robot_control_hopper import hopper
 
-keep(**hopper(seeds=3, copies=5, seconds=180))
+keep(**hopper(seeds=3, copies=5, seconds=130))
 
 # %% mystnb={"figure": {"caption": "Hopper-v5: mean return of five episodes at each evaluation, one line a seed. Dotted: CleanRL's SAC on Hopper-v2 after one million steps.", "name": "fig-rc-hopper"}, "image": {"alt": "Return over environment steps for each seed on Hopper, with a dotted line at CleanRL's published mean."}} tags=["hide-input", "plot"]
 HOPPER = values_of("122.1a.hopper", "steps", "returns", "environment steps per second", "how")

@@ -1,5 +1,7 @@
 """What the recorded cells of 122.1a run, at a tiny size."""
 
+import multiprocessing
+
 import pytest
 import torch
 
@@ -114,3 +116,16 @@ def test_hopper_runs_in_processes():
                    batch=8, warm_up=10, max_steps=30, device="cpu")  # fmt: skip
     assert found["steps"] == [0, 20, 30] and found["updates"] == 20 and found["how"] == "eager"
     assert [len(one) for one in found["returns"]] == [2, 2, 2]
+    assert found["stopped"] == "at the end of the time"
+    assert not multiprocessing.active_children()
+
+
+def test_an_error_in_the_middle_leaves_a_record_and_no_process(monkeypatch):
+    def fail(self):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(SeedsOfSAC, "update", fail)
+    found = hopper(seeds=1, copies=1, seconds=60, episodes=1, hidden=8, batch=8, warm_up=10,
+                   max_steps=30, device="cpu")  # fmt: skip
+    assert found["steps"] == [0] and found["stopped"] == "RuntimeError: out of memory"
+    assert not multiprocessing.active_children()
