@@ -47,9 +47,11 @@ from dlcourse.multimodal_fusion.experiments.audio_visual_plateau import plateau
 from dlcourse.multimodal_fusion.experiments.audio_visual_runs import (
     AUDIO_NOISE,
     CEILINGS,
+    DROPOUT,
     LAGS,
     ROBUST,
     SHOWN_NOISE,
+    STEPS,
     contest,
     first_with_three_events,
     shown_clip,
@@ -541,34 +543,38 @@ else:
 # ## The experiment
 #
 # Six contestants have the same encoders, width and number of layers; those that fuse do so in the last
-# two. Each clip has its own level of noise in sound and picture. The learning rate of each contestant is
-# chosen on validation clips, after a shorter training; then each is trained with several seeds, and the
-# test clips are looked at once.
+# two. Each clip has its own level of noise in sound and picture. Each contestant is trained at each rate
+# with each seed, over the whole length: a rate that is best early need not be the one that binds. Of its
+# rates the one with the best mean mAP on validation clips is taken, and only its models see the test clips.
 
 # %% tags=["hide-input", "skip"]
 asked = {name: p.default for name, p in inspect.signature(contest).parameters.items()}
 say(
     "In numbers: width {dim}, {depth} layers a stream, {n_train:,} clips to learn from, noise of up to "
     "{audio} in the sound (an event has an amplitude of 0.5 at its loudest) and {video} in the pictures "
-    "(an event has 1), {rates} rates, {seeds} seeds.",
+    "(an event has 1), the rates {rates}, {seeds} seeds, {steps:,} steps if they fit in the time.",
     dim=asked["dim"],
     depth=DEPTH,
     n_train=asked["n_train"],
     audio=MAX_AUDIO_NOISE,
     video=MAX_VIDEO_NOISE,
-    rates=len(asked["rates"]),
+    rates=", ".join(f"{rate:g}" for rate in asked["rates"]),
     seeds=len(asked["seeds"]),
+    steps=asked["steps"],
 )
 
 # %% tags=["gpu", "hide-input"] name="fusion"
 result = contest("cuda")
 print(f"{result['seconds']:.0f} s, {result['settings']['steps']} steps; rates {result['rate']}")
+print("steps:", {n: f"{result['how'][n]} {1e3 * s:.1f} ms" for n, s in result["step seconds"].items()})
 for name, row in result["test"].items():
     print(f"{name:11} mAP {statistics.mean(row['mAP']):.3f}  binding {statistics.mean(row['binding']):.3f}")
 keep(**result)
 
 # %% tags=["hide-input", "check"]
-FUSION = values_of("121.1a.fusion", "test", "baselines", "noise", "missing", "lag", "shown")
+FUSION = values_of(
+    "121.1a.fusion", "test", "baselines", "noise", "missing", "lag", "shown", "step seconds"
+)
 ALIGNED = values_of("121.1a.aligned", "table")
 NOT_YET = "This part of the experiment is not recorded yet."
 
@@ -610,10 +616,9 @@ if FUSION:
         + "\n\nTest clips, {n} of them; mean ± standard deviation over {seeds} seeds. In italics what needs "
         "no network: a constant, a logistic regression on spectra and pictures averaged over time, and "
         "the three ceilings without times, of the 40,000 clips above. The weights of a single stream include the idle other one. "
-        "Guessing binds 0.50. Each training of the six took {steps:,} steps of {batch} clips, {tuning} to choose the rate.",
+        "Guessing binds 0.50. All trainings, those that chose the rates too, took {steps:,} steps of {batch} clips.",
         steps=FUSION["settings"]["steps"],
         batch=FUSION["settings"]["batch_size"],
-        tuning=FUSION["settings"]["tuning_steps"],
         n=f"{FUSION['settings']['n_test']:,}",
         seeds=FUSION["settings"]["seeds"],
     )
@@ -676,20 +681,37 @@ if FUSION:
         + "): {edges}.",
         edges=", ".join(edges) or "none",
     )
-    early = {n: max(values.values()) for n, values in FUSION["tuning"].items()}
-    waiting_still = [n for n in FUSED if early[n] < line + 0.01]
+    at_rate = {
+        n: {
+            rate: sum(value > 0.9 for value in scores["binding"])
+            for rate, scores in FUSION["tuning"][n].items()
+        }
+        for n in FUSED
+    }
     say(
-        "Not above the line when the rate was chosen, after {steps} steps: {names}. Their rates were chosen "
-        "by what comes before the binding, and another rate may bind sooner. The contest shows what this "
-        "recipe gives, not the best that each fusion can do.",
-        steps=FUSION["settings"]["tuning_steps"],
-        names=listed(waiting_still),
+        "Seeds of {seeds} that bind on validation clips (accuracy above 0.9), by rate: "
+        + "; ".join(
+            f"{LABEL[n]} " + ", ".join(f"{count} at {rate}" for rate, count in counts.items())
+            for n, counts in at_rate.items()
+        )
+        + ". "
+        + (
+            "At some rate each fusion but the late one binds with every seed."
+            if all(
+                max(at_rate[n].values()) == FUSION["settings"]["seeds"] for n in FUSED if n != "late"
+            )
+            else "So the rate decides who binds within this length, and the contest shows what this recipe "
+            "gives, not the best that each fusion can do."
+            if any(len(set(at_rate[n].values())) > 1 for n in FUSED if n != "late")
+            else "So no rate of the grid decides who binds within this length."
+        ),
+        seeds=FUSION["settings"]["seeds"],
     )
     if PLATEAU:
         say(
-            "The cross-attention that was followed above, smaller and with batches of half the size, had the "
-            "rate {its_rate:g} and had bound {when}. Here cross-attention got {rate:g}, and its binding "
-            "accuracy is {binding}.",
+            "The cross-attention that was followed above, of the same width and with batches of the same "
+            "size, but with fewer clips to learn from, had the rate {its_rate:g} and had bound {when}. Here "
+            "cross-attention got {rate:g}, and its binding accuracy is {binding}.",
             its_rate=inspect.signature(plateau).parameters["rate"].default,
             when=first_bound("equal"),
             rate=FUSION["rate"]["cross"],
@@ -768,15 +790,35 @@ else:
 # %% [markdown] tags=["slide"]
 # ### Noise in one modality
 #
-# Now the noise in the sound is swept, far beyond what training had. The pictures stay as they were.
+# Now the noise in the sound is swept, far beyond what training had. The pictures stay as they were. Two of
+# the fusions are trained once more, with modality dropout and rates chosen in the same way. Only examples
+# that keep both modalities can teach binding, so these trainings get more steps, if there is time; how many
+# is said below.
+
+# %% tags=["gpu", "hide-input"] name="fusion-dropout"
+result = contest("cuda", ROBUST, dropout=DROPOUT, steps=int(STEPS / (1 - DROPOUT)))
+print(f"{result['seconds']:.0f} s, {result['settings']['steps']} steps; rates {result['rate']}")
+print("steps:", {n: f"{result['how'][n]} {1e3 * s:.1f} ms" for n, s in result["step seconds"].items()})
+for name, row in result["test"].items():
+    print(f"{name:11} mAP {statistics.mean(row['mAP']):.3f}  binding {statistics.mean(row['binding']):.3f}")
+keep(**result)
+
+# %% tags=["hide-input", "skip"]
+ROBUSTLY = values_of("121.1a.fusion-dropout", "test", "noise", "missing", "shown", "step seconds")
+ROBUST_NAMES = ROBUST if ROBUSTLY else ()
+if not ROBUSTLY:
+    say("The trainings with modality dropout are not recorded yet; what follows is without them.")
 
 # %% mystnb={"figure": {"caption": "mAP against the noise in the sound. Solid: trained on both modalities. Dashed: trained with modality dropout. Shaded: levels seen in training. Mean and standard deviation over seeds.", "name": "fig-av-noise"}, "image": {"alt": "Lines of mAP over the level of noise for six contestants. The one of pictures alone is flat; the others fall as the noise grows."}} tags=["hide-input", "plot"]
 if FUSION:
     levels = list(AUDIO_NOISE)
     fig, ax = plt.subplots(figsize=(7, 3.4))
     ax.axvspan(0.015, MAX_AUDIO_NOISE, color="0.93")
-    for rows, style in ((FUSION["noise"], "o-"), (FUSION["noise, dropout"], "s--")):
-        for name in LABEL if style == "o-" else ROBUST:
+    sweeps = [(FUSION["noise"], LABEL, "o-")]
+    if ROBUSTLY:
+        sweeps.append((ROBUSTLY["noise"], ROBUST, "s--"))
+    for rows, names, style in sweeps:
+        for name in names:
             runs = [rows[str(level)][name]["mAP"] for level in levels]
             ax.errorbar(
                 levels,
@@ -801,10 +843,10 @@ if FUSION:
     loudest = str(AUDIO_NOISE[-1])
     pictures = FUSION["noise"][loudest]["video"]["mAP"]
     worse, not_worse = [], []
-    for how, names in (("noise", FUSED), ("noise, dropout", ROBUST)):
+    for record, names, how in ((FUSION, FUSED, ""), (ROBUSTLY, ROBUST_NAMES, " with dropout")):
         for name in names:
-            gap, half = paired(FUSION[how][loudest][name]["mAP"], pictures)
-            label = LABEL[name] + (" with dropout" if "dropout" in how else "")
+            gap, half = paired(record["noise"][loudest][name]["mAP"], pictures)
+            label = LABEL[name] + how
             (worse if gap + half < 0 else not_worse).append(f"{label} ({gap:+.3f} ± {half:.3f})")
     say(
         "At the loudest noise, {loudest}, the pictures alone still have {alone:.3f}. Minus that, over paired "
@@ -828,10 +870,10 @@ else:
 if FUSION:
     lines = ["| fusion | trained with | both | sound only | pictures only |", "|---|---|---|---|---|"]
     for name in FUSED:
-        for how, label in (("missing", "both, always"), ("missing, dropout", "modality dropout")):
-            if name not in FUSION[how]:
+        for record, label in ((FUSION, "both, always"), (ROBUSTLY, "modality dropout")):
+            if not record or name not in record["missing"]:
                 continue
-            row = FUSION[how][name]
+            row = record["missing"][name]
             lines.append(
                 f"| {LABEL[name]} | {label} | "
                 + " | ".join(spread(row[what]) for what in ("both", "audio", "video"))
@@ -841,48 +883,12 @@ if FUSION:
         f"| *one stream, trained alone* | – | – | {spread(TEST['audio']['mAP'])} "
         f"| {spread(TEST['video']['mAP'])} |"
     )
-    gains = {
-        what: [
-            paired(FUSION["missing, dropout"][n][what], FUSION["missing"][n][what]) for n in ROBUST
-        ]
-        for what in ("both", "audio", "video")
-    }
-    words = {"both": "both", "audio": "the sound only", "video": "the pictures only"}
-    say(
-        "\n".join(lines)
-        + "\n\nmAP, mean ± standard deviation over seeds. With modality dropout minus without, paired over "
-        "seeds (95 %): "
-        + "; ".join(
-            f"{LABEL[name]} with {words[what]} {gains[what][k][0]:+.3f} ± {gains[what][k][1]:.3f}"
-            for k, name in enumerate(ROBUST)
-            for what in ("audio", "video", "both")
-        )
-        + ".\n\nThe models with dropout were trained at the rates chosen without it, for as many steps, "
-        "in which only {whole:.0%} of their examples have both modalities; only these can teach it to bind. "
-        "At noise {level} the binding accuracy of cross-attention is {with_it} with dropout, and {without} "
-        "without.",
-        whole=1 - FUSION["settings"]["dropout"],
-        level=AUDIO_NOISE[1],
-        with_it=spread(FUSION["noise, dropout"][str(AUDIO_NOISE[1])]["cross"]["binding"], 2),
-        without=spread(FUSION["noise"][str(AUDIO_NOISE[1])]["cross"]["binding"], 2),
-    )
-    gap, half = gains["both"][ROBUST.index("late")]
-    if gap + half < 0:
-        say(
-            "Late fusion can't bind and loses as well ({gap:+.3f} ± {half:.3f}), so binding is not all "
-            "that dropout costs.",
-            gap=gap,
-            half=half,
-        )
+    say("\n".join(lines) + "\n\nmAP, mean ± standard deviation over seeds.")
     muting = {}
-    for how, noisy, names in (
-        ("missing", "noise", FUSED),
-        ("missing, dropout", "noise, dropout", ROBUST),
-    ):
+    for record, names, how in ((FUSION, FUSED, ""), (ROBUSTLY, ROBUST_NAMES, " with dropout")):
         for name in names:
-            label = LABEL[name] + (" with dropout" if "dropout" in how else "")
-            muting[label] = paired(
-                FUSION[how][name]["video"], FUSION[noisy][str(AUDIO_NOISE[-1])][name]["mAP"]
+            muting[LABEL[name] + how] = paired(
+                record["missing"][name]["video"], record["noise"][str(AUDIO_NOISE[-1])][name]["mAP"]
             )
     verdicts = {
         "muting helps": [n for n, (gap, half) in muting.items() if gap > half],
@@ -902,16 +908,52 @@ if FUSION:
 else:
     say(NOT_YET)
 
+# %% tags=["hide-input", "check"]
+if FUSION and ROBUSTLY:
+    words = {"both": "both", "audio": "the sound only", "video": "the pictures only"}
+    gains = {
+        (name, what): paired(ROBUSTLY["missing"][name][what], FUSION["missing"][name][what])
+        for name in ROBUST
+        for what in ("audio", "video", "both")
+    }
+    whole = (1 - ROBUSTLY["settings"]["dropout"]) * ROBUSTLY["settings"]["steps"]
+    say(
+        "With modality dropout minus without, paired over seeds (95 %): "
+        + "; ".join(
+            f"{LABEL[name]} with {words[what]} {gap:+.3f} ± {half:.3f}"
+            for (name, what), (gap, half) in gains.items()
+        )
+        + ".\n\nThe trainings with dropout took {steps:,} steps, and on average {whole:.0%} of their "
+        "examples kept both modalities. That is {ratio:.2f} times as many such examples as without dropout, and "
+        "{longer:.2f} times as many steps. At noise {level} the binding accuracy of cross-attention is "
+        "{with_it} with dropout, and {without} without.",
+        steps=ROBUSTLY["settings"]["steps"],
+        whole=1 - ROBUSTLY["settings"]["dropout"],
+        ratio=whole / FUSION["settings"]["steps"],
+        longer=ROBUSTLY["settings"]["steps"] / FUSION["settings"]["steps"],
+        level=AUDIO_NOISE[1],
+        with_it=spread(ROBUSTLY["noise"][str(AUDIO_NOISE[1])]["cross"]["binding"], 2),
+        without=spread(FUSION["noise"][str(AUDIO_NOISE[1])]["cross"]["binding"], 2),
+    )
+    gap, half = gains["late", "both"]
+    if gap + half < 0:
+        say(
+            "Late fusion can't bind and loses as well ({gap:+.3f} ± {half:.3f}), so binding is not all "
+            "that dropout costs.",
+            gap=gap,
+            half=half,
+        )
+
 # %% [markdown] tags=["skip"]
 # Now try it: mute the sound, cover the pictures, or turn up the noise, and see what a cross-attention
 # model makes of the clip of the question.
 
 # %% tags=["hide-input"]
-PREDICTIONS = {}
-if FUSION:
-    PREDICTIONS["modality dropout"] = FUSION["shown"]["predictions"]
-    if "plain predictions" in FUSION["shown"]:
-        PREDICTIONS = {"both, always": FUSION["shown"]["plain predictions"], **PREDICTIONS}
+PREDICTIONS = {
+    label: record["shown"]["predictions"]
+    for label, record in (("both, always", FUSION), ("modality dropout", ROBUSTLY))
+    if record
+}
 MUTED = {"nothing": "nothing left out", "sound": "sound left out", "picture": "pictures left out"}
 
 
@@ -954,7 +996,7 @@ def told_prediction(noise, left_out, trained_with):
 explore(
     draw_prediction,
     {
-        "noise": list(AUDIO_NOISE),
+        "noise": [AUDIO_NOISE[k] for k in (0, 2, 3, 5)],
         "left_out": list(MUTED),
         "trained_with": list(PREDICTIONS) or ["not recorded yet"],
     },
@@ -1027,7 +1069,7 @@ if FUSION:
         lag=LAGS[-1],
         below=listed(below),
     )
-    if not bound:
+    if not bound:  # else the numbers above say what a delay takes away
         say(
             "No fusion of this contest has bound without a delay, so a delay has nothing to take away, and "
             "this test can tell nothing here."

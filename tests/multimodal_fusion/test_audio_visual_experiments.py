@@ -6,6 +6,7 @@ from sklearn.metrics import average_precision_score
 
 from dlcourse.multimodal_fusion import AudioVisualModel, CrossAttentionFusion
 from dlcourse.multimodal_fusion.experiments import audio_visual_runs as runs
+from dlcourse.multimodal_fusion.experiments import audio_visual_stacks as stacks
 from dlcourse.multimodal_fusion.experiments import audio_visual_training as training
 from dlcourse.multimodal_fusion.experiments.audio_visual_aligned import (
     aligned_contest,
@@ -91,38 +92,106 @@ def test_attention_that_looks_at_its_own_time_has_all_of_its_weight_there():
     assert own == 1 and 0.3 < even < 0.6
 
 
+@pytest.mark.parametrize("name", list(training.CONTESTANTS))
+def test_each_model_of_a_stack_has_the_gradient_that_it_has_alone(name):
+    clips = make_clips(16, 0, "cpu")
+    seeds, chosen = (0, 1), torch.arange(16).view(2, 8)
+    stack = stacks.Stack(name, (1e-3, 4e-3), seeds, clips, batch_size=8, dim=16)
+    for _ in range(2):  # rates are 0: a step before must change nothing
+        losses = stack._step(chosen)
+    assert losses.shape == (4,)
+    for k, seed in enumerate(seeds):
+        alone, own = training.make_model(training.Job(name, seed, 0.0), 16), chosen[k]
+        logits = alone(*training.seen_by(name, clips.mel[own], clips.frames[own]))
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, clips.target[own])
+        loss.backward()
+        assert losses[k].item() == losses[2 + k].item() == pytest.approx(loss.item(), abs=1e-6)
+        for key, p in alone.named_parameters():
+            expected = torch.zeros_like(p) if p.grad is None else p.grad
+            for weights in stack.weights:
+                found = weights[key].grad
+                found = torch.zeros_like(p) if found is None else found[k]
+                torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_stack_trains_each_rate_by_itself_and_lowers_the_loss():
+    clips = make_clips(32, 0, "cpu")
+    options = dict(batch_size=32, dim=16)
+
+    def trained(rates):
+        return stacks.Stack("cross", rates, (0, 1), clips, **options).train(12)
+
+    both, one = trained((1e-4, 4e-3)), trained((4e-3,))
+    for a, b in zip(both[4e-3], one[4e-3], strict=True):
+        for p, q in zip(a.parameters(), b.parameters(), strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-4)
+
+    def loss(model):
+        logits = training.logits_of(model, clips.mel, clips.frames)
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits, clips.target)
+
+    assert loss(both[4e-3][0]) < loss(both[1e-4][0]) - 0.05
+    assert not both[4e-3][0].training
+
+
+def test_modality_dropout_takes_other_examples_of_each_model():
+    clips = make_clips(16, 0, "cpu")
+    chosen = torch.arange(16).repeat(2, 1)
+
+    def losses(dropout):
+        torch.manual_seed(0)
+        stack = stacks.Stack(
+            "late", (1e-3,), (3, 3), clips, batch_size=16, dim=16, dropout=dropout
+        )
+        return stack._step(chosen)
+
+    assert losses(0.0)[0] == losses(0.0)[1] and losses(0.5)[0] != losses(0.5)[1]
+
+
+def test_the_rate_of_a_stack_is_held_and_then_falls_to_zero():
+    parts = [stacks.rate_part(k, 100) for k in range(100)]
+    assert parts[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert set(parts[4:71]) == {1.0} and parts[70:] == sorted(parts[70:], reverse=True)
+    assert 0 < parts[-1] < 0.05
+
+
+TINY = dict(seeds=(0, 1), rates=(1e-3, 3e-3), batch_size=8, n_train=32, n_test=120, dim=16)
+
+
 def test_the_contest_at_a_tiny_size_has_all_that_the_page_reads(monkeypatch):
     monkeypatch.setattr(runs, "AUDIO_NOISE", (0.05, 0.4))
     monkeypatch.setattr(runs, "LAGS", (0.1,))
-    result = runs.contest(
-        "cpu", seeds=(0, 1), rates=(1e-3, 3e-3), steps=2, tuning_steps=1, limit=None, batch_size=8,
-        n_train=32, n_test=48, dim=16,
-    )
+    result = runs.contest("cpu", steps=2, limit=None, **TINY)
     assert result["settings"]["steps"] == 2 and set(result["rate"].values()) <= {1e-3, 3e-3}
     assert set(result["test"]) == {"audio", "video", "late", "bottleneck", "cross", "joint"}
     assert all(len(row["mAP"]) == len(row["binding"]) == 2 for row in result["test"].values())
+    for name, rate in result["rate"].items():
+        means = {r: sum(row["mAP"]) / 2 for r, row in result["tuning"][name].items()}
+        assert means[f"{rate:g}"] == max(means.values()) and len(means) == 2
     assert result["baselines"]["both known, no times"]["binding"] == 0.5
     assert result["baselines"]["constant"]["mAP"] < result["baselines"]["all sounds known"]["mAP"]
-    assert set(result["missing, dropout"]["cross"]) == {"both", "audio", "video"}
     assert len(result["noise"]) == len(runs.AUDIO_NOISE) and len(result["lag"]) == len(runs.LAGS)
     assert len(result["shown"]["maps"][0][0]) == 32 and len(result["shown"]["maps"][0][1]) == 16
     assert len(result["shown"]["predictions"]["0.05"]["sound"]) == 16
 
 
-def test_a_limit_of_time_shortens_all_trainings_alike_and_the_result_says_so(monkeypatch):
-    taken = []
+def test_the_contest_with_modality_dropout_has_its_two_contestants(monkeypatch):
+    monkeypatch.setattr(runs, "AUDIO_NOISE", (0.05,))
+    monkeypatch.setattr(runs, "LAGS", (0.1,))
+    result = runs.contest("cpu", runs.ROBUST, dropout=0.5, steps=2, limit=None, **TINY)
+    assert set(result["test"]) == set(result["tuning"]) == {"late", "cross"}
+    assert set(result["missing"]["cross"]) == {"both", "audio", "video"}
+    assert result["settings"]["dropout"] == 0.5
 
-    def train(jobs, data, *, steps, batch_size, dim):
-        taken.append(steps)
-        return [training.make_model(job, dim).eval() for job in jobs]
 
-    monkeypatch.setattr(runs, "train", train)
-    monkeypatch.setattr(runs, "evaluate", lambda *_: {})
-    sizes = dict(seeds=(0, 1), rates=(1e-3,), tuning_steps=7, batch_size=8, dim=16)
-    result = runs.contest("cpu", limit=0.0, n_train=32, n_test=48, **sizes)
-    assert set(taken) == {7} and result["settings"]["steps"] == 7
-    result = runs.contest("cpu", limit=1e6, n_train=32, n_test=48, **sizes)
-    assert set(taken[len(taken) // 2 + 6 :]) == {2500} and result["settings"]["steps"] == 2500
+def test_a_limit_of_time_shortens_all_trainings_alike_or_refuses():
+    cost = {"late": 0.01, "cross": 0.03}
+    assert runs.steps_within(1000.0, cost, 3000, 1500) == 3000
+    assert runs.steps_within(81.0, cost, 3000, 1500) == 2000
+    with pytest.raises(RuntimeError, match=r"fit 1450 steps.*needs 1500.*cross 30\.0"):
+        runs.steps_within(59.9, cost, 3000, 1500)
+    with pytest.raises(RuntimeError, match="binding needs"):
+        runs.contest("cpu", ("late",), limit=0.0, **TINY)
 
 
 def test_the_plateau_compares_two_starts_that_differ_in_the_keys_alone():

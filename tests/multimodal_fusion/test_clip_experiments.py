@@ -20,7 +20,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 CPU = torch.device("cpu")
 TINY = clip_scenes.Sizes(
     image=16, widths=(8, 16), text_width=16, text_depth=1, embed=8,
-    bank=96, test=24, batch=16, steps=2, rates=(1e-3, 1e-2), seeds=(0, 1),
+    bank=96, test=24, batch=16, steps=2, limit=None, rates=(1e-3, 1e-2), seeds=(0, 1),
 )  # fmt: skip
 SHAPE = clip_speed.Shape(
     image=16, patch=8, width=16, depth=2, heads=2, text_width=8, text_depth=2, text_heads=2,
@@ -39,7 +39,9 @@ def bank():
 def test_the_contest_has_all_of_its_rows():
     chosen = ("CLIP", "CLIP, 63 negatives", "CLIP and swapped captions", "SigLIP", "bag of words")
     contestants = {name: clip_scenes.CONTESTANTS[name] for name in chosen}
-    found = clip_scenes.compare(TINY, CPU, contestants)
+    whole = clip_scenes.compare(TINY, CPU, contestants)
+    assert whole["steps"] == 2 and set(whole["how"].values()) == {"eager"}
+    found = whole["results"]
     assert set(found) == {*chosen, "pixels, ridge", "untrained"}
     for name in chosen:
         row = found[name]
@@ -73,6 +75,31 @@ def test_a_fixed_temperature_stays_and_a_learned_one_moves(bank):
         scale[name] = model.scale().item()
     assert scale["CLIP, τ = 1 fixed"] == 1.0
     assert scale["CLIP"] != pytest.approx(1 / 0.07, rel=1e-6)
+
+
+def test_siglip_begins_as_in_its_paper_and_its_loss_falls():
+    contestant = clip_scenes.CONTESTANTS["SigLIP"]
+    sizes = clip_scenes.replace(TINY, widths=(16, 32), text_width=48, embed=32, bank=64, steps=60)
+    bank = clip_scenes.Bank(sizes, CPU)
+    model = clip_scenes.scene_clip(sizes, contestant)
+    assert model.logit_scale.item() == pytest.approx(math.log(10))
+    assert model.logit_bias.item() == -10
+    training = clip_scenes.Training(contestant, bank, sizes, 0, CPU)
+    losses, step = [], training.captured.step
+    training.captured.step = lambda index: losses.append(float(step(index)))
+    training.run(1.5e-3)
+    assert len(losses) == 60
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_a_limit_of_time_shortens_the_trainings_or_refuses(bank):
+    sizes = clip_scenes.replace(TINY, steps=600, least=400)
+    assert clip_scenes.steps_within(200.0, sizes, 54, 0.005) == 600
+    assert clip_scenes.steps_within(150.0, sizes, 54, 0.005) == 470
+    with pytest.raises(RuntimeError, match="400 are needed"):
+        clip_scenes.steps_within(100.0, sizes, 54, 0.005)
+    with pytest.raises(RuntimeError, match="are needed"):
+        clip_scenes.compare(clip_scenes.replace(TINY, limit=0.0), CPU)
 
 
 def test_groups_see_as_many_pairs_and_a_small_batch_more_steps(bank):

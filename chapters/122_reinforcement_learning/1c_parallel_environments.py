@@ -1,0 +1,641 @@
+# %% [markdown] tags=["slide"]
+# (sec-122-1c)=
+# # 122.1c Thousands of environments
+#
+# A learner that acts in one environment waits most of its time: for one small step of physics, then
+# for one small product of matrices. A GPU can take a step in thousands of environments in about the
+# time of one. Which algorithm can use so much experience at once? At the end of this section you can
+# write PPO from its equations, prove its parts equal to an independent library's, write an environment
+# as a tensor, and tell which of the two, acting or learning, limits your speed.
+#
+# You need: what a policy and a value are (the chapter's {doc}`opening <0_overview>`), and no GPU.
+
+# %% tags=["definitions", "hide-input", "skip"]
+import statistics
+import time
+from functools import partial
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from dlcourse.notebook import claim, explore, keep, paired, say, show_source, values_of
+from dlcourse.reinforcement_learning import (
+    PPO,
+    CartPole,
+    GymnasiumVector,
+    Pendulum,
+    clipped_surrogate,
+    collect_rollout,
+    first_episode_returns,
+    generalized_advantages,
+)
+from dlcourse.reinforcement_learning.experiments import parallel_environments_peer as peer
+from dlcourse.reinforcement_learning.experiments import parallel_environments_speed as speed
+
+plt.style.use("dlcourse.notebook.course")
+NOT_YET = "*This part is not recorded yet.*"
+
+# %% [markdown] tags=["slide"]
+# ## A question to begin with
+#
+# A pole stands on a cart. Each step, of 0.02 s, costs a dozen additions and products. How many steps a
+# second can a computer take?
+
+# %% mystnb={"figure": {"caption": "Steps a second of CartPole with random actions on the machine that built this page, one thread. Once with Gymnasium's vector environment, which loops over its environments; once with the states as rows of a tensor.", "name": "fig-1c-speed"}, "image": {"alt": "Two lines over the number of environments, from 1 to 4,096. The line of Gymnasium is flat. That of the batched tensors begins below it, rises about in proportion to the number of environments, crosses it, and ends far above."}} tags=["hide-input", "plot"]
+threads = torch.get_num_threads()
+torch.set_num_threads(1)
+SIZES = {"Gymnasium, in a loop": (1, 16, 256), "one tensor": (1, 16, 256, 4096)}
+MAKE = {"Gymnasium, in a loop": partial(GymnasiumVector, "CartPole-v1"), "one tensor": CartPole}
+rates = {
+    name: {n: speed.steps_per_second(MAKE[name](n), "cpu", 0.15) for n in sizes}
+    for name, sizes in SIZES.items()
+}
+fig, ax = plt.subplots(figsize=(5.6, 3), layout="constrained")
+for name, style in zip(rates, ("s--", "o-"), strict=True):
+    ax.loglog(list(rates[name]), list(rates[name].values()), style, label=name)
+ax.set(xlabel="environments", ylabel="steps a second")
+ax.legend()
+plt.show()
+
+# %% tags=["hide-input", "check"]
+gain = rates["one tensor"][4096] / rates["one tensor"][1]
+say(
+    "From 1 to 4,096 environments, the tensor's steps a second grew {gain:,.0f} times on this machine, "
+    "on one thread and without a GPU. The loop's did not grow with their number.",
+    gain=gain,
+)
+
+# %% [markdown]
+# The reason is plain. Each tensor operation has a fixed cost, some microseconds to call it, and a cost
+# for each number. With one environment only the fixed cost counts. So a thousand environments take
+# little longer than one, until the arithmetic itself weighs. On a GPU that point comes later still.
+#
+# Simulators for robots are built on this: Isaac Gym {cite:p}`makoviychuk2021isaac` and Brax
+# {cite:p}`freeman2021brax` step thousands of robots on one GPU, and a walking policy for a
+# four-legged robot was learned so in minutes {cite:p}`rudin2021minutes`. What learns there is PPO.
+#
+# ## The idea
+#
+# :::{diagram} figures/1c_parallel_environments.svg
+# ---
+# name: fig-1c-loop
+# alt: A loop. N environments as rows of a tensor send observations to the policy, which sends back
+#   actions, T times. The rollout of T by N steps goes to advantages, computed backwards in time, then
+#   to a few epochs of clipped gradient steps on shuffled minibatches. The new policy goes back to the
+#   environments, and the old rollout is thrown away.
+# ---
+# One iteration of PPO. The data are of the present policy; after the update they are thrown away.
+# :::
+#
+# **On-policy** learning uses each experience for one improvement of the policy that made it, and then
+# throws it away. That seems wasteful, and where a step is dear it is: sections
+# {doc}`122.1a <1a_robot_control>` and its SAC and TD3 keep every step in a buffer. But where steps are
+# nearly free, three things speak for on-policy learning.
+#
+# - **No buffer, no old data.** The state of a million environments needs no more than their rows.
+# - **The gradient averages over environments.** Environments side by side are in different moments of
+#   their episodes, so their steps are nearly independent, as those of one environment in a row are not.
+#   A3C used this with a few threads {cite:p}`mnih2016a3c`.
+# - **No value of an action must be learned.** The critic only says how good a *state* is, and learns it
+#   from returns of the present policy.
+#
+# ### From a gradient to PPO
+#
+# Let $J(\theta)$ be the expected return of the policy $\pi_\theta(a \mid s)$. Its gradient is an average
+# over the policy's own steps {cite:p}`williams1992reinforce`:
+#
+# $$
+# \nabla J = \mathbb{E}\big[\nabla \log \pi_\theta(a_t \mid s_t)\, A_t \big],
+# $$ (eq-1c-gradient)
+#
+# where $A_t$ says how much better the action was than the policy's average there. After *one* step along
+# that gradient the data are of an old policy. To take several, one weighs each action by the **ratio**
+# $\rho_t = \pi_\theta(a_t \mid s_t) / \pi_{\text{old}}(a_t \mid s_t)$. At $\theta_{\text{old}}$,
+# $\nabla \rho_t = \nabla \log \pi_\theta$, so $\mathbb{E}[\rho_t A_t]$ has the gradient
+# {eq}`eq-1c-gradient` there. Further away it can't be trusted. PPO {cite:p}`schulman2017ppo` takes away
+# the reason to go there:
+#
+# $$
+# L = \mathbb{E}\Big[\min\big(\rho_t \hat A_t,\; \operatorname{clip}(\rho_t, 1 - \epsilon, 1 + \epsilon)\,
+# \hat A_t\big)\Big].
+# $$ (eq-1c-clip)
+
+# %%
+show_source(clipped_surrogate)
+
+# %% [markdown]
+# The minimum is not symmetric. Move the advantage's sign, and see where the slope is zero: only where
+# the policy has *already* gone too far in the *good* direction. A step that went wrong keeps its slope,
+# however far it went, and is brought back.
+
+# %% tags=["hide-input"]
+RATIOS = torch.linspace(0.3, 1.9, 161)
+
+
+def flat_share(advantage, clip):
+    """(n,) bool: where the objective has no slope."""
+    log_ratio = RATIOS.log().requires_grad_()
+    clipped_surrogate(log_ratio, torch.zeros(161), torch.full((161,), advantage), clip).backward()
+    return log_ratio.grad == 0
+
+
+def draw_surrogate(advantage, clip):
+    flat = flat_share(advantage, clip)
+    low, high = 1 - clip, 1 + clip
+    y = torch.min(RATIOS * advantage, RATIOS.clamp(low, high) * advantage)
+    fig, ax = plt.subplots(figsize=(5, 2.8), layout="constrained")
+    ax.plot(RATIOS, RATIOS * advantage, "--", color="0.6", label="ratio × advantage")
+    ax.plot(RATIOS, y, color="tab:blue", lw=2, label="clipped")
+    ax.fill_between(RATIOS, -4, 4, where=flat, color="tab:orange", alpha=0.25, label="no slope")
+    ax.axvline(1, color="0.3", lw=1, ls=":")
+    ax.set(xlabel="ratio of new to old probability", ylabel="objective", ylim=(-4, 4))
+    ax.legend(fontsize=8, loc="upper left" if advantage > 0 else "lower left")
+    return fig
+
+
+explore(
+    draw_surrogate,
+    {"advantage": [-2.0, -1.0, 1.0, 2.0], "clip": [0.1, 0.2, 0.4]},
+    initial={"advantage": 1.0, "clip": 0.2},
+    name="PPO's objective for one action",
+    alt=lambda advantage, clip: (
+        f"The objective over the ratio, for advantage {advantage:g} and clip {clip:g}. It has no slope "
+        + (f"above {1 + clip:g}." if advantage > 0 else f"below {1 - clip:g}.")
+    ),
+)
+
+# %% [markdown]
+# {{exercise 122.1c.clipped-objective}}
+
+# %% [markdown] tags=["slide"]
+# ### How good was an action?
+#
+# A critic $V(s)$ learns the return from each state. One **TD error** $\delta_t = r_t + \gamma V(s_{t+1}) -
+# V(s_t)$ judges an action by a single reward and the critic's word. A sum of later errors relies less on
+# the critic, and more on chance. Generalised advantage estimation {cite:p}`schulman2016gae` mixes all
+# lengths, with a weight $\lambda$ between 0 (the critic's word) and 1 (the whole return):
+#
+# $$
+# \delta_t = r_t + \gamma\,(1 - \text{terminated}_t)\, V(s'_t) - V(s_t), \qquad
+# \hat A_t = \delta_t + \gamma \lambda\,(1 - \text{ended}_t)\, \hat A_{t+1} .
+# $$ (eq-1c-gae)
+#
+# Two different flags stand there. A pole that **terminated** has fallen: nothing comes after, and the
+# value is 0. An episode that was **truncated** ran into a time limit that the agent can't see: the state
+# $s'_t$ had a future, and its value counts {cite:p}`pardo2018time`. Either one *ends* the sum, since the
+# next row of the tensor belongs to another episode. And $s'_t$ is the state that was *reached*, not the
+# first of the next episode, which an automatic reset puts in its place.
+
+# %%
+show_source(generalized_advantages)
+
+# %% tags=["hide-input", "check"]
+gamma, limit = 0.99, 200
+one = torch.ones(limit, 1)
+right = torch.full((limit, 1), 1 / (1 - gamma))  # reward 1 for ever
+last = torch.zeros(limit, 1, dtype=torch.bool)
+last[-1] = True
+no = torch.zeros_like(last)
+kept = generalized_advantages(one, right, right, no, last, gamma, 0.95)
+lost = generalized_advantages(one, right, right, last, no, gamma, 0.95)
+claim(
+    "An example by hand: reward 1 in every step, so every state is worth {worth:.0f} at γ = {gamma}. A critic "
+    "that knows this finds each action's advantage to be 0. If the limit of {limit} steps is taken for an "
+    "end, the last action gets {lost:.0f}, as if it had been a disaster; and with its neighbours, "
+    "{share:.0f} % of all steps are off by more than 1.",
+    kept.abs().max() < 1e-3 and lost[-1] < -90,
+    worth=1 / (1 - gamma),
+    gamma=gamma,
+    limit=limit,
+    lost=lost[-1].item(),
+    share=100 * (lost.abs() > 1).float().mean().item(),
+)
+
+# %% [markdown]
+# {{exercise 122.1c.advantages}}
+
+# %% [markdown] tags=["slide"]
+# ### An environment as a tensor
+#
+# What must change for an environment to run in thousands of copies? No `if`: every branch becomes a
+# `where` over all rows. No loop over environments. And no question to the GPU whether an episode has
+# ended: a new start is drawn for *every* row, and taken where it is needed.
+
+# %%
+show_source(CartPole._move)
+
+# %%
+show_source(CartPole.step)
+
+# %% [markdown]
+# The tests compare `CartPole` and `Pendulum` with Gymnasium's
+# {cite:p}`towers2024gymnasium` over 1,000 random steps in float64, with all ends and limits. Here is the
+# comparison in short:
+
+# %% tags=["hide-input", "check"]
+import gymnasium
+
+single = gymnasium.make("CartPole-v1")
+single.reset(seed=0)
+row = CartPole(1, obs_dtype=torch.float64)
+furthest, g = 0.0, torch.Generator().manual_seed(0)
+for _ in range(200):
+    row.state = torch.tensor(np.array(single.unwrapped.state, dtype=np.float64))[None]
+    action = torch.randint(2, (1,), generator=g)
+    _, _, terminated, truncated, _ = single.step(action.item())
+    step = row.step(action)
+    exact = np.array(single.unwrapped.state, dtype=np.float64)
+    furthest = max(furthest, np.abs(step.reached[0].numpy() - exact).max())
+    assert (step.terminated.item(), step.truncated.item()) == (terminated, truncated)
+    if terminated or truncated:
+        single.reset()
+claim(
+    "Over 200 steps the two states differ by at most {furthest:.0e}.",
+    furthest < 1e-12,
+    furthest=furthest,
+)
+
+# %% [markdown]
+# {{exercise 122.1c.reset-rows}}
+
+# %% [markdown] tags=["slide"]
+# ## Details that implementations need
+#
+# Huang and others {cite:p}`huang2022details` counted 37 of them, and several studies found that they
+# matter as much as the clipping {cite:p}`engstrom2020implementation,andrychowicz2021matters`.
+#
+# 1. **A last policy layer with weights a hundred times smaller**, so that all actions begin about
+#    equally probable. In the comparison of Andrychowicz and others few choices mattered more.
+# 2. **Observations divided by their running deviation.** Ours stand still within an iteration. Else
+#    the same observation gives another log-probability at the update, and $\rho$ does not start at 1.
+# 3. **Advantages normalised in each minibatch.** The learning rate is then free of the reward's unit.
+# 4. **Rewards divided, never centred.** To take away a mean would change the task: it would pay for
+#    ending early or late.
+# 5. **The value after a time limit**, of the state that was reached. `next_values` has a row of its own
+#    for that.
+# 6. **Rollouts shorter than episodes.** With many environments 16 or 32 steps each are enough, as the
+#    critic stands in for what comes after.
+# 7. **One shuffled order over all $T \times N$ steps**, so that a minibatch mixes times and
+#    environments.
+# 8. **No clipping of the value loss.** It is in the first implementations, and did not help.
+# 9. **The score is of whole episodes.** The next paragraph shows why.
+
+# %% tags=["hide-input", "check"]
+N_SHORT = 2048
+pushed, g = CartPole(N_SHORT, seed=3), torch.Generator().manual_seed(3)
+lengths = torch.zeros(N_SHORT)
+running = torch.ones(N_SHORT, dtype=torch.bool)
+while running.any():
+    step = pushed.step(torch.randint(2, (N_SHORT,), generator=g))
+    lengths += running
+    running &= ~(step.terminated | step.truncated)
+first_hundred = lengths.sort().values[:100].mean().item()
+claim(
+    "{n:,} environments start together, with random actions. The first 100 episodes that end last "
+    "{first:.0f} steps on average; all first episodes {all:.0f}. \"The last 100 episodes\", the usual "
+    "curve, depends on the number of environments: each environment should count once.",
+    first_hundred < 0.7 * lengths.mean().item(),
+    n=N_SHORT,
+    first=first_hundred,
+    all=lengths.mean().item(),
+)
+
+# %% [markdown] tags=["slide"]
+# ## What do more environments buy?
+#
+# Steps a second are no aim in themselves. More environments give a gradient with less noise. Here is
+# that noise: two estimates of the first policy gradient from separate environments, 16 steps each, and
+# the cosine of the angle between them. With 1 they would be the same; near 0 they have hardly anything
+# to do with each other.
+
+# %% tags=["hide-input", "check"]
+MANY = 4096
+noisy = PPO(4, 2, discrete=True, seed=0)
+crowd = CartPole(MANY, seed=0)
+start, wide = crowd.reset(), None
+_, start = collect_rollout(noisy, crowd, start, 40)  # away from the common start
+wide, _ = collect_rollout(noisy, crowd, start, 16)
+with torch.no_grad():
+    raw = generalized_advantages(
+        wide.rewards, wide.values, wide.next_values, wide.terminated, wide.truncated, 0.99, 0.95
+    )
+raw = (raw - raw.mean()) / raw.std()
+
+
+def policy_gradient(columns):
+    """The gradient of the surrogate over some environments, as one vector."""
+    policy = noisy.network.policy(wide.observations[:, columns])
+    log_prob = policy.log_prob(wide.actions[:, columns]).flatten()
+    loss = clipped_surrogate(
+        log_prob, wide.log_probs[:, columns].flatten(), raw[:, columns].flatten(), 0.2
+    )
+    parts = torch.autograd.grad(loss, noisy.network.actor.parameters())
+    return torch.cat([p.flatten() for p in parts])
+
+
+agreement = {}
+for n in (4, 16, 64, 256, 1024):
+    pairs = min(16, MANY // (2 * n))
+    cosines = [
+        torch.cosine_similarity(
+            policy_gradient(slice(2 * n * k, 2 * n * k + n)),
+            policy_gradient(slice(2 * n * k + n, 2 * n * (k + 1))),
+            dim=0,
+        ).item()
+        for k in range(pairs)
+    ]
+    agreement[n] = statistics.mean(cosines)
+
+# %% mystnb={"figure": {"caption": "Agreement of two independent estimates of the policy gradient, before any training; means of up to 16 pairs.", "name": "fig-1c-noise"}, "image": {"alt": "A line that rises with the number of environments from a small cosine at 4 environments towards 1 at 1,024."}} tags=["hide-input", "plot"]
+fig, ax = plt.subplots(figsize=(5.2, 2.7), layout="constrained")
+ax.semilogx(list(agreement), list(agreement.values()), "o-")
+ax.set(xlabel="environments, 16 steps each", ylabel="cosine of two gradients", ylim=(-0.1, 1.05))
+plt.show()
+
+# %% tags=["hide-input", "check"]
+claim(
+    "With 4 environments the cosine is {few:.2f}, with 1,024 it is {many:.2f}. Another factor of four can "
+    "then bring little.",
+    agreement[4] < agreement[64] < agreement[1024] and agreement[1024] > 0.7,
+    few=agreement[4],
+    many=agreement[1024],
+)
+
+# %% [markdown]
+# This is the *gradient noise scale* of McCandlish and others {cite:p}`mccandlish2018batch`. As long as
+# estimates disagree, twice the environments save almost half of the updates. Once they agree, more
+# environments only cost. The noise grows as the policy gets better, and with harder tasks: that is why
+# simple tasks stop gaining after hundreds of environments, and walking robots gain up to thousands.
+#
+# ## CartPole learns
+#
+# {numref}`fig-1c-learns` is all that was said, put together: 64 environments in a tensor, 32 steps each
+# between updates.
+
+# %%
+def learn_cart_pole(seed, updates=16, every=8):
+    """(updates, scores): what whole episodes return before and after learning."""
+    env = CartPole(64, seed=seed)
+    agent = PPO(4, 2, discrete=True, lr=3e-3, epochs=4, minibatches=4, seed=seed)
+    obs, scores = env.reset(), []
+    for update in range(updates + 1):
+        if update % every == 0:
+            scores.append(first_episode_returns(agent, CartPole(64), seed=1000 + seed).mean().item())
+        rollout, obs = collect_rollout(agent, env, obs, steps=32)
+        if update < updates:
+            agent.update(rollout)
+    return scores
+
+
+curves = [learn_cart_pole(seed) for seed in range(3)]
+
+# %% mystnb={"figure": {"caption": "PPO in 64 batched environments; mean return of 64 whole episodes by the most probable action; one line a seed. Dotted: 475, where the task counts as solved.", "name": "fig-1c-learns"}, "image": {"alt": "Three lines over environment steps, from 0 to 32,768. All begin far below 475 and rise."}} tags=["hide-input", "plot"] card=true
+fig, ax = plt.subplots(figsize=(5.4, 2.8), layout="constrained")
+for seed, scores in enumerate(curves):
+    ax.plot([8 * 32 * 64 * k for k in range(len(scores))], scores, "o-", label=f"seed {seed}")
+ax.axhline(475, color="0.3", ls=":", lw=1)
+ax.set(xlabel="environment steps", ylabel="return", ylim=(0, 520))
+ax.legend(fontsize=8)
+plt.show()
+
+# %% tags=["hide-input", "check"]
+claim(
+    "In {steps:,} steps, all in a few seconds of one thread, the return rises from {before:.0f} to "
+    "{after:.0f} (means of {n} seeds; the worst ends at {worst:.0f}).",
+    all(s[-1] > 2 * s[0] for s in curves),
+    steps=16 * 32 * 64,
+    before=statistics.mean(s[0] for s in curves),
+    after=statistics.mean(s[-1] for s in curves),
+    n=len(curves),
+    worst=min(s[-1] for s in curves),
+)
+
+# %% [markdown] tags=["slide"]
+# ## Beside stable-baselines3
+#
+# Is this PPO as good as a known one {cite:p}`raffin2021sb3`? Both get the same task, steps, seeds and
+# hyperparameters: those of its authors' list for CartPole, with constant rates and half the epochs,
+# nothing tuned here. One judge scores them all. The third contestant is ours in the batched task.
+
+# %% tags=["long", "hide-input"] name="peer"
+torch.set_num_threads(1)
+settings = peer.Settings()
+compared = peer.compare(seeds=(0, 1, 2, 3), s=settings)
+for name, runs in compared.items():
+    print(
+        f"{name:18} returns {[round(r['scores'][-1]) for r in runs]}"
+        f"  steps/s {[round(r['rate']) for r in runs]}"
+    )
+keep(compared=compared, total=settings.total, checks=settings.checks)
+
+# %% tags=["hide-input", "check"]
+PEER = values_of("122.1c.peer", "compared", "total", "checks")
+if PEER:
+    C = PEER["compared"]
+    last = {name: [r["scores"][-1] for r in runs] for name, runs in C.items()}
+    rate = {name: [r["rate"] for r in runs] for name, runs in C.items()}
+    table = [
+        "| contestant | return at the end | mean return over all checks | steps/s |",
+        "|---|---|---|---|",
+    ]
+    for name, runs in C.items():
+        area = [statistics.mean(r["scores"]) for r in runs]
+        table.append(
+            f"| {name} | {statistics.mean(last[name]):.0f} ± {statistics.stdev(last[name]):.0f} "
+            f"| {statistics.mean(area):.0f} ± {statistics.stdev(area):.0f} "
+            f"| {statistics.median(rate[name]):,.0f} |"
+        )
+    gap, half = paired(last["ours, Gymnasium"], last["stable-baselines3"])
+    ratio = [
+        a / b for a, b in zip(rate["ours, Gymnasium"], rate["stable-baselines3"], strict=True)
+    ]
+    if abs(gap) <= half:
+        verdict = "a difference is not shown"
+    else:
+        verdict = "ours is ahead" if gap > 0 else "stable-baselines3 is ahead"
+    say(
+        "\n".join(table)
+        + "\n\nMean ± standard deviation over {n} seeds, {total:,} steps, 8 environments. Ours in Gymnasium minus "
+        "stable-baselines3, paired, at the end: {gap:+.0f} ± {half:.0f} (95 %), so {verdict}. Our steps a "
+        "second are {low:.2f} to {high:.2f} times its own: with 8 environments both spend their time on "
+        "small gradient steps, and a faster environment helps little.",
+        n=len(ratio),
+        total=PEER["total"],
+        gap=gap,
+        half=half,
+        verdict=verdict,
+        low=min(ratio),
+        high=max(ratio),
+    )
+else:
+    say(NOT_YET)
+
+# %% mystnb={"figure": {"caption": "Three learners of CartPole-v1 with equal settings; mean and range over seeds. The judge plays 100 whole episodes by the most probable action.", "name": "fig-1c-peer"}, "image": {"alt": "Three lines of the return over environment steps, with shaded ranges over seeds that overlap."}} tags=["hide-input", "plot"]
+if PEER:
+    fig, ax = plt.subplots(figsize=(5.8, 3), layout="constrained")
+    steps = [PEER["total"] * (k + 1) / PEER["checks"] for k in range(PEER["checks"])]
+    for (name, runs), style in zip(C.items(), ("o-", "s--", "^:"), strict=True):
+        scores = np.array([r["scores"] for r in runs])
+        line = ax.plot(steps, scores.mean(0), style, label=name)[0]
+        ax.fill_between(steps, scores.min(0), scores.max(0), color=line.get_color(), alpha=0.15)
+    ax.set(xlabel="environment steps", ylabel="return", ylim=(0, 520))
+    ax.legend(fontsize=8)
+    plt.show()
+
+# %% [markdown] tags=["slide"]
+# ## At scale: a GPU
+#
+# First without any learning: random actions, and the number of environments grows.
+
+# %% tags=["gpu", "hide-input"] name="steps"
+task = speed.TASKS["CartPole"]
+sizes = [16, 64, 256, 1024, 4096, 16384, 65536]
+kinds = {
+    "tensor on the GPU": (lambda task, n: task.batched(n, "cuda"), "cuda", sizes),
+    "tensor on the CPU": (lambda task, n: task.batched(n), "cpu", sizes),
+    "Gymnasium, one process": (lambda task, n: GymnasiumVector(task.name, n), "cpu", [16, 64, 256]),
+    "Gymnasium, a process each": (
+        lambda task, n: GymnasiumVector(task.name, n, asynchronous=True),
+        "cpu",
+        [16, 64],
+    ),
+}
+measured = speed.throughput(task, kinds, seconds=0.4, rounds=3)
+for name, row in measured.items():
+    print(name, {n: f"{statistics.median(r):.3g}" for n, r in row.items()})
+keep(measured=measured, threads=torch.get_num_threads())
+
+# %% tags=["hide-input", "check"]
+STEPS = values_of("122.1c.steps", "measured", "threads")
+if STEPS:
+    M = {name: {int(n): r for n, r in row.items()} for name, row in STEPS["measured"].items()}
+    best = {name: max(statistics.median(r) for r in row.values()) for name, row in M.items()}
+    gpu = M["tensor on the GPU"]
+    rivals = {name: x for name, x in best.items() if name.startswith("Gymnasium")}
+    rival = max(rivals, key=rivals.get)
+    over = [n for n in gpu if min(gpu[n]) > max(M["tensor on the CPU"][n])]
+    say(
+        "The best of each: "
+        + "; ".join(f"{name}: {x:,.0f} steps/s" for name, x in best.items())
+        + ". The GPU's best is {ratio:,.0f} times the best of Gymnasium ({rival}), and {cpu:.1f} times the best "
+        "of the same tensors on the CPU with {threads} threads. From 16 to 65,536 environments, 4,096 "
+        "times as many, the GPU's steps a second grow {growth:,.0f} times. The GPU is ahead of the "
+        "CPU's tensors in all rounds with {over} environments.",
+        ratio=best["tensor on the GPU"] / rivals[rival],
+        rival=rival,
+        cpu=best["tensor on the GPU"] / best["tensor on the CPU"],
+        threads=STEPS["threads"],
+        growth=statistics.median(gpu[65536]) / statistics.median(gpu[16]),
+        over=", ".join(f"{n:,}" for n in over) or "no number of",
+    )
+else:
+    say(NOT_YET)
+
+# %% mystnb={"figure": {"caption": "Steps a second of CartPole, random actions; medians of three rounds. In the record, on its machine.", "name": "fig-1c-gpu"}, "image": {"alt": "Lines of steps a second over the number of environments on logarithmic axes, for tensors on a GPU and on a CPU and for Gymnasium in one and in many processes."}} tags=["hide-input", "plot"]
+if STEPS:
+    fig, ax = plt.subplots(figsize=(5.8, 3.2), layout="constrained")
+    for (name, row), style in zip(M.items(), ("o-", "s-", "^--", "v--"), strict=True):
+        ax.loglog(list(row), [statistics.median(r) for r in row.values()], style, label=name)
+    ax.set(xlabel="environments", ylabel="steps a second")
+    ax.legend(fontsize=8)
+    plt.show()
+
+# %% [markdown] tags=["slide"]
+# Then with learning. The clock runs until whole episodes return 475 on average in CartPole, and −200 in
+# Pendulum. Judging isn't counted. Learning rate, epochs and γ were chosen once for each task on a CPU,
+# with 64 to 256 environments and other seeds, and are the same for all; the GPU's number of
+# environments was not tuned.
+
+# %% tags=["gpu", "hide-input"] name="time-to-return"
+arms = {
+    "4,096 on the GPU": speed.Arm("torch", "cuda", 4096, 16),
+    "256 in a tensor on the CPU": speed.Arm("torch", "cpu", 256, 32),
+    "16 of Gymnasium on the CPU": speed.Arm("gymnasium", "cpu", 16, 128),
+}
+LIMIT = 5.0
+raced = speed.contest(speed.TASKS, arms, seeds=(1, 2, 3), limit=LIMIT)
+for task_name, rows in raced.items():
+    for name, runs in rows.items():
+        print(task_name, name, [r["seconds"] and round(r["seconds"], 2) for r in runs])
+keep(raced=raced, limit=LIMIT)
+
+# %% tags=["hide-input", "check"]
+RACE = values_of("122.1c.time-to-return", "raced", "limit")
+if RACE:
+    table = ["| task | where | seconds to the target | steps | reached |", "|---|---|---|---|---|"]
+    for task_name, rows in RACE["raced"].items():
+        for name, runs in rows.items():
+            there = [r for r in runs if r["seconds"] is not None]
+            seconds = "–"
+            steps = "–"
+            if there:
+                seconds = f"{min(r['seconds'] for r in there):.1f} to {max(r['seconds'] for r in there):.1f}"
+                steps = f"{statistics.median(r['steps'] for r in there):,.0f}"
+            table.append(
+                f"| {task_name} | {name} | {seconds} | {steps} | {len(there)} of {len(runs)} |"
+            )
+    words = []
+    for task_name, rows in RACE["raced"].items():
+        gpu, *others = rows
+        slowest = [r["seconds"] for r in rows[gpu]]
+        if None in slowest:
+            words.append(f"In {task_name} the GPU did not reach the target with every seed.")
+            continue
+        quick = [
+            [RACE["limit"] if r["seconds"] is None else r["seconds"] for r in rows[name]]
+            for name in others
+        ]
+        ahead = all(max(slowest) < min(q) for q in quick)
+        words.append(
+            f"In {task_name} the GPU's slowest seed is "
+            + ("before" if ahead else "not before")
+            + " the fastest of all others."
+        )
+    say(
+        "\n".join(table)
+        + "\n\nRanges over seeds that reached the target within {limit:.0f} s; the others are stopped there. "
+        + " ".join(words),
+        limit=RACE["limit"],
+    )
+else:
+    say(NOT_YET)
+
+# %% [markdown] tags=["skip"]
+# Compare the two records. A gain of steps a second is not a gain of the time to learn: the policy acts
+# too, the update takes its time, and the 65,536th environment tells little that the others have not told.
+# Count all three before you buy a GPU for a small task.
+#
+# ## Limits
+#
+# - CartPole and Pendulum are two small sets of equations. A robot with contacts needs a simulator that
+#   was written for GPUs: MuJoCo's MJX and Warp, Isaac Lab, Brax, Genesis. Section
+#   {doc}`122.1b <1b_sim_to_real>` uses `mujoco.batch` on the CPU.
+# - PPO needs many steps. Where a step is dear, as on a real robot, SAC or TD3
+#   ({doc}`122.1a <1a_robot_control>`) learn from a tenth or less.
+# - Larger batches need other settings: rollouts of fewer steps, larger minibatches, a larger rate. PPO's
+#   invariance to the batch size has to be made {cite:p}`hilton2022batch`. We compare one setting.
+# - Three or four seeds tell a large difference only. For a ranking, take more seeds and intervals over
+#   tasks {cite:p}`agarwal2021precipice`.
+# - A task that resets all its environments at the same moment has rows in step with each other. Start
+#   them at random ages, or let some time pass, as we did above.
+# - At work: stable-baselines3 or CleanRL for a few environments; rsl_rl, rl_games or skrl for thousands.
+#   Where acting and learning lie on different machines, actors lag behind, and IMPALA's V-trace
+#   corrects for it {cite:p}`espeholt2018impala`.
+#
+# ## Quiz
+
+# %% [markdown] tags=["skip"]
+# {{quiz 122.1c}}
+
+# %% [markdown] tags=["slide"]
+# ## Summary
+#
+# - A tensor operation costs about the same for one environment as for a thousand: states are rows.
+# - PPO takes several steps on data of one policy, and the clipped ratio removes the reason to go far.
+# - Truncation bootstraps from the state reached, termination does not, and either ends the sum.
+# - More environments buy a quieter gradient, until estimates agree; then they buy nothing.
+# - Score whole episodes, one for each environment, and count acting, learning and judging apart.
+#
+# References: each citation above leads to its source; the
+# {doc}`bibliography </book/bibliography>` lists them all.

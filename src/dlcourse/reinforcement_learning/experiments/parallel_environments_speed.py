@@ -1,0 +1,169 @@
+"""Steps a second of batched environments, and the time to a stated return.
+
+Chapter: ``122_reinforcement_learning/1c_parallel_environments`` (its recorded cell ``steps``).
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from dlcourse.reinforcement_learning.parallel_environments.cart_pole import CartPole
+from dlcourse.reinforcement_learning.parallel_environments.collect import (
+    collect_rollout,
+    first_episode_returns,
+)
+from dlcourse.reinforcement_learning.parallel_environments.environment import ParallelEnvironment
+from dlcourse.reinforcement_learning.parallel_environments.gymnasium_vector import GymnasiumVector
+from dlcourse.reinforcement_learning.parallel_environments.pendulum import Pendulum
+from dlcourse.reinforcement_learning.parallel_environments.ppo import PPO
+
+__all__ = ["TASKS", "Arm", "Task", "steps_per_second", "throughput", "time_to_return", "contest"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task in both forms, the return that counts as learned, and PPO's settings for it."""
+
+    batched: type
+    name: str
+    target: float
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+TASKS = {
+    "CartPole": Task(CartPole, "CartPole-v1", 475.0, {"lr": 3e-3, "epochs": 4}),
+    "Pendulum": Task(
+        Pendulum,
+        "Pendulum-v1",
+        -200.0,
+        {"lr": 1e-3, "epochs": 5, "gamma": 0.95, "normalize_rewards": True},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Where environments live, how many, and how many steps each makes between two updates."""
+
+    kind: str  # "torch" or "gymnasium"
+    device: str
+    num_envs: int
+    steps: int
+    minibatches: int = 4
+
+    def environment(self, task: Task, seed: int) -> ParallelEnvironment:
+        if self.kind == "torch":
+            return task.batched(self.num_envs, self.device, seed=seed)
+        return GymnasiumVector(task.name, self.num_envs, self.device, seed=seed)
+
+
+def synchronize(device: str | torch.device) -> None:
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+
+
+def steps_per_second(env: ParallelEnvironment, device: str, seconds: float) -> float:
+    """Environment steps a second under random actions, over about ``seconds``; no policy."""
+    g = torch.Generator(device).manual_seed(0)
+
+    def act():
+        if env.discrete:
+            return torch.randint(env.action_dim, (env.num_envs,), generator=g, device=device)
+        return torch.randn(env.num_envs, env.action_dim, generator=g, device=device)
+
+    for _ in range(3):
+        env.step(act())
+    synchronize(device)
+    start, count = time.perf_counter(), 0
+    while True:
+        for _ in range(10):
+            env.step(act())
+        count += 10 * env.num_envs
+        synchronize(device)
+        if (passed := time.perf_counter() - start) > seconds:
+            return count / passed
+
+
+def throughput(
+    task: Task,
+    kinds: dict[str, tuple[Callable[[Task, int], ParallelEnvironment], str, Sequence[int]]],
+    seconds: float,
+    rounds: int,
+) -> dict[str, dict[str, list[float]]]:
+    """Steps a second, ``rounds`` times in turn, for each kind and number of environments."""
+    out: dict[str, dict[str, list[float]]] = {name: {} for name in kinds}
+    for _ in range(rounds):
+        for name, (make, device, sizes) in kinds.items():
+            for n in sizes:
+                env = make(task, n)
+                out[name].setdefault(str(n), []).append(steps_per_second(env, device, seconds))
+                getattr(env, "close", lambda: None)()
+    return out
+
+
+def time_to_return(
+    task: Task, arm: Arm, seed: int, limit: float, judges: int = 256, every: int = 5
+) -> dict[str, Any]:
+    """Trains until whole episodes reach the target on average, or for ``limit`` seconds.
+
+    Every ``every`` updates, ``judges`` fresh environments of the batched form play one episode each
+    by the policy's mean or most probable action. Their time isn't counted. ``seconds`` and
+    ``steps`` are None where the target was not reached.
+    """
+    env = arm.environment(task, seed)
+    agent = PPO(
+        env.obs_dim,
+        env.action_dim,
+        discrete=env.discrete,
+        minibatches=arm.minibatches,
+        seed=seed,
+        device=arm.device,
+        **task.settings,
+    )
+    judge = task.batched(judges, arm.device, seed=10_000 + seed)
+    obs, spent, taken, curve = env.reset(), 0.0, 0, []
+    reached = False
+    while spent < limit and not reached:
+        start = time.perf_counter()
+        for _ in range(every):
+            rollout, obs = collect_rollout(agent, env, obs, arm.steps)
+            agent.update(rollout)
+        synchronize(arm.device)
+        spent += time.perf_counter() - start
+        taken += every * arm.steps * arm.num_envs
+        score = first_episode_returns(agent, judge, 10_000 + seed).mean().item()
+        curve.append([spent, taken, score])
+        reached = score >= task.target
+    getattr(env, "close", lambda: None)()
+    return {
+        "seconds": spent if reached else None,
+        "steps": taken if reached else None,
+        "curve": curve,
+    }
+
+
+def contest(
+    tasks: dict[str, Task], arms: dict[str, Arm], seeds: Sequence[int], limit: float
+) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """`time_to_return` of each task and arm, seeds in turn; the first of each arm is a warm-up."""
+    out: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for task_name, task in tasks.items():
+        out[task_name] = {name: [] for name in arms}
+        for arm in arms.values():  # loads kernels and grows memory before anything is timed
+            time_to_return(task, arm, seed=99, limit=1e-9, judges=8, every=1)
+        for seed in seeds:
+            for name, arm in arms.items():
+                out[task_name][name].append(time_to_return(task, arm, seed, limit))
+    return out
+
+
+def median_seconds(runs: Sequence[dict[str, Any]]) -> float | None:
+    """Median time to the target; None if any run missed it."""
+    seconds = [run["seconds"] for run in runs]
+    return None if None in seconds else statistics.median(seconds)

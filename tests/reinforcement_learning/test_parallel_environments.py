@@ -1,0 +1,181 @@
+"""The batched tasks against Gymnasium's, and PPO in both."""
+
+import numpy as np
+import pytest
+import torch
+
+from dlcourse.reinforcement_learning import (
+    PPO,
+    CartPole,
+    GymnasiumVector,
+    Pendulum,
+    collect_rollout,
+    first_episode_returns,
+)
+
+gymnasium = pytest.importorskip("gymnasium")
+
+
+def random_actions(env, g):
+    if env.discrete:
+        return torch.randint(2, (env.num_envs,), generator=g)
+    return 3 * torch.randn(env.num_envs, 1, generator=g)  # some beyond the bounds
+
+
+@pytest.mark.parametrize(("kind", "name"), [(CartPole, "CartPole-v1"), (Pendulum, "Pendulum-v1")])
+def test_a_thousand_random_steps_are_those_of_gymnasium(kind, name):
+    theirs = gymnasium.make(name)
+    theirs.reset(seed=0)
+    ours = kind(1, obs_dtype=torch.float64)
+    ours.state = torch.tensor(np.array(theirs.unwrapped.state, dtype=np.float64))[None]
+    g = torch.Generator().manual_seed(1)
+    ends = 0
+    for _ in range(1000):
+        action = random_actions(ours, g)
+        given = int(action) if ours.discrete else action[0].double().numpy().clip(-2, 2)
+        obs, reward, terminated, truncated, _ = theirs.step(given)
+        step = ours.step(action.double() if not ours.discrete else action)
+        np.testing.assert_allclose(step.reached[0], obs, rtol=1e-6, atol=1e-6)  # obs is float32
+        assert step.reward.item() == pytest.approx(float(reward), abs=1e-9)
+        assert (step.terminated.item(), step.truncated.item()) == (terminated, truncated)
+        if terminated or truncated:
+            ends += 1
+            theirs.reset()
+            ours.state = torch.tensor(np.array(theirs.unwrapped.state, dtype=np.float64))[None]
+        else:
+            exact = np.array(theirs.unwrapped.state, dtype=np.float64)
+            np.testing.assert_allclose(ours.state[0].numpy(), exact, rtol=0, atol=1e-9)
+    assert ends >= 5
+
+
+@pytest.mark.parametrize("kind", [CartPole, Pendulum])
+def test_a_batch_is_its_rows_apart(kind):
+    env = kind(7, obs_dtype=torch.float64)
+    start = env.state
+    g = torch.Generator().manual_seed(0)
+    actions = [random_actions(env, g) for _ in range(5)]
+    steps = [env.step(a) for a in actions]
+    for i in range(7):
+        one = kind(1, obs_dtype=torch.float64)
+        one.state = start[i : i + 1]
+        for action, step in zip(actions, steps, strict=True):
+            alone = one.step(action[i : i + 1])
+            torch.testing.assert_close(alone.reached[0], step.reached[i])
+            torch.testing.assert_close(alone.reward[0], step.reward[i])
+
+
+def test_an_ended_episode_starts_anew_and_the_others_go_on():
+    env = CartPole(3, obs_dtype=torch.float64)
+    env.state[1, 2] = 0.3  # beyond 12 degrees after the step
+    env.age[2] = 499
+    step = env.step(torch.tensor([0, 0, 0]))
+    assert step.terminated.tolist() == [False, True, False]
+    assert step.truncated.tolist() == [False, False, True]
+    assert env.age.tolist() == [1, 0, 0]
+    assert torch.equal(step.obs[0], step.reached[0])
+    assert step.reached[1, 2].abs() > 0.2 and step.obs[1].abs().max() <= 0.05
+    assert step.reward.tolist() == [1, 1, 1]
+
+
+def test_the_pendulum_never_terminates_and_stops_after_200_steps():
+    env = Pendulum(2)
+    for _ in range(199):
+        step = env.step(torch.zeros(2, 1))
+        assert not (step.terminated | step.truncated).any()
+    step = env.step(torch.zeros(2, 1))
+    assert step.truncated.all() and not step.terminated.any()
+
+
+def test_equal_seeds_give_equal_runs_and_touch_no_global_state():
+    before = torch.get_rng_state()
+    runs = []
+    for seed in (5, 5, 6):
+        env = Pendulum(4, seed=seed)
+        obs = env.reset()
+        for _ in range(201):  # over a reset
+            obs = env.step(torch.ones(4, 1)).obs
+        runs.append(obs)
+    assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_starts_fill_the_ranges_of_gymnasium():
+    states = CartPole(20_000).state
+    assert states.abs().max() <= 0.05 and states.std().item() == pytest.approx(0.1 / 12**0.5, rel=0.03)
+    states = Pendulum(20_000).state
+    assert states[:, 0].std().item() == pytest.approx(2 * np.pi / 12**0.5, rel=0.03)
+    assert states[:, 1].std().item() == pytest.approx(2 / 12**0.5, rel=0.03)
+
+
+def test_wrong_actions_are_refused_and_nothing_moves():
+    env, pendulum = CartPole(2), Pendulum(2)
+    state = env.state.clone()
+    for action, error in [
+        (torch.tensor([0, 2]), ValueError),
+        (torch.tensor([0, -1]), ValueError),
+        (torch.tensor([[0], [1]]), ValueError),
+        (torch.tensor([0.0, 1.0]), TypeError),
+    ]:
+        with pytest.raises(error, match="actions must be"):
+            env.step(action)
+    assert torch.equal(state, env.state) and env.age.sum() == 0
+    with pytest.raises(ValueError, match="finite"):
+        pendulum.step(torch.tensor([[0.0], [torch.nan]]))
+    with pytest.raises(ValueError, match="num_envs"):
+        CartPole(0)
+    with pytest.raises(ValueError, match="time_limit"):
+        CartPole(1, time_limit=0)
+    with pytest.raises(ValueError, match="steps"):
+        collect_rollout(PPO(4, 2, discrete=True), env, env.reset(), 0)
+
+
+def test_the_rollout_holds_the_value_of_what_was_reached():
+    env = CartPole(4, time_limit=3)
+    agent = PPO(4, 2, discrete=True)
+    rollout, obs = collect_rollout(agent, env, env.reset(0), 7)
+    on = ~(rollout.terminated | rollout.truncated)
+    assert (~on).sum() == 8  # after steps 3 and 6, in all four
+    torch.testing.assert_close(rollout.next_values[:-1][on[:-1]], rollout.values[1:][on[:-1]])
+    assert not torch.isclose(rollout.next_values[2], rollout.values[3]).any()
+    torch.testing.assert_close(agent.value(obs)[on[-1]], rollout.next_values[-1][on[-1]])
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_gymnasiums_vector_gives_what_its_single_environments_give(asynchronous):
+    env = GymnasiumVector("CartPole-v1", 2, seed=3, asynchronous=asynchronous)
+    singles = [gymnasium.make("CartPole-v1") for _ in range(2)]
+    obs = env.reset(3)
+    for i, single in enumerate(singles):
+        np.testing.assert_array_equal(obs[i], single.reset(seed=3 + i)[0])
+    for _ in range(30):
+        step = env.step(torch.ones(2, dtype=torch.int64))
+        for i, single in enumerate(singles):
+            reached, _, terminated, truncated, _ = single.step(1)
+            np.testing.assert_array_equal(step.reached[i], reached)
+            assert bool(step.terminated[i]) == terminated
+            if terminated or truncated:
+                np.testing.assert_array_equal(step.obs[i], single.reset()[0])
+    env.close()
+
+
+def test_first_episodes_count_once_each():
+    class Fixed:
+        """Pushes right: each pole falls after about nine steps."""
+
+        def act(self, obs, deterministic):
+            return torch.ones(len(obs), dtype=torch.int64), None, None
+
+    returns = first_episode_returns(Fixed(), CartPole(50), seed=0)
+    assert returns.min() >= 7 and returns.max() <= 11
+
+
+def test_ppo_learns_to_balance():
+    env = CartPole(64, seed=1)
+    agent = PPO(4, 2, discrete=True, lr=3e-3, epochs=4, minibatches=4, seed=1)
+    obs = env.reset()
+    before = first_episode_returns(agent, CartPole(64), seed=9).mean()
+    for _ in range(25):
+        rollout, obs = collect_rollout(agent, env, obs, 32)
+        agent.update(rollout)
+    after = first_episode_returns(agent, CartPole(64), seed=9).mean()
+    assert before < 120 and after > 250
