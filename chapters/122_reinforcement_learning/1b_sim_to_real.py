@@ -5,9 +5,7 @@
 # %% tags=["definitions", "hide-input", "skip"]
 import statistics
 
-import gymnasium as gym
 import matplotlib.pyplot as plt
-import mujoco
 import numpy as np
 
 from dlcourse.notebook import claim, explore, keep, paired, say, show_source, values_of
@@ -18,26 +16,22 @@ from dlcourse.reinforcement_learning import (
 )
 from dlcourse.reinforcement_learning.experiments.sim_to_real_runs import (
     BOUNDS,
+    CONTROL_STEP,
+    NOMINAL,
     REALS,
-    adaptation,
-    contest,
+    SECONDS,
+    SENSOR,
+    transfer,
 )
-from dlcourse.reinforcement_learning.experiments.sim_to_real_training import RANGES, SEEDS
+from dlcourse.reinforcement_learning.experiments.sim_to_real_training import RANGES
 from dlcourse.reinforcement_learning.sim_to_real.identification import Episode
 from dlcourse.reinforcement_learning.sim_to_real.pendulum_batch import PendulumBatch
-from dlcourse.reinforcement_learning.sim_to_real.randomization import draw
 
 plt.style.use("dlcourse.notebook.course")
 
-# %% tags=["long", "hide-input"] name="widths"
-result = contest()
-for width, rows in result["reals"].items():
-    print("width", width, rows)
-keep(**result)
-
-# %% tags=["long", "hide-input"] name="adaptation"
-result = adaptation()
-for name, rows in result["rows"].items():
-    for row in rows:
-        print(name, {k: row[k] for k in ("before", "nominal", "identified", "truth")})
+# %% tags=["long", "hide-input"] name="transfer"
+result = transfer()
+for name, rows in result["reals"].items():
+    for how, scores in rows.items():
+        print(f"{name:8} {how:12} {[round(x) for x in scores]}")
 keep(**result)

@@ -19,13 +19,13 @@ RANGES = {
 }
 SEEDS = (0, 1, 2)
 NUM = 128  # pendulums at once
+LOG_STD = -0.5  # log deviation of a new policy's actions
 HORIZON = 32  # control steps of each between two updates
-STEPS = 150_000  # control steps of a training, all pendulums together
 
 
 def new_agent(seed: int) -> PPO:
     """A PPO agent with the settings of every training of this section."""
-    return PPO(4, 1, epochs=5, minibatches=8, lr=1e-3, log_std=-0.5, normalize_rewards=True,
+    return PPO(4, 1, epochs=5, minibatches=8, lr=1e-3, log_std=LOG_STD, normalize_rewards=True,
                seed=seed)  # fmt: skip
 
 
@@ -82,7 +82,6 @@ def lengths_on(agent: PPO, parameters: list[dict], seed: int = 10_000, episodes:
 
 
 GEARS = (0.16, 0.3, 0.4, 0.63, 1.0, 1.6, 2.5, 4.0, 6.25)
-MASSES = (0.25, 0.5, 0.7, 1.0, 1.7, 3.0, 5.0, 9.0)
 LATENCIES = (0, 1, 2, 3, 4)
 
 
