@@ -325,13 +325,10 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
 
 
 def test_noise_on_the_states_themselves_biases_the_estimate():
-    """Least squares takes s as exact. With noise on s too, the interval misses the truth."""
-    misses = 0
-    for seed in range(100, 105):
+    """Least squares takes s as exact. With much noise on s too, the gear is found too weak."""
+    for seed in range(200, 205):
         found = identifier(latency=(1, 1)).fit(episodes_of(REAL, seed=seed, error=0.05))
-        low, high = found.interval("mass:pole")
-        misses += not low <= REAL["mass:pole"] <= high
-    assert misses >= 3
+        assert found.interval("gear")[1] < REAL["gear"]  # 95 % intervals, and all miss
 
 
 def test_a_common_factor_of_all_forces_and_masses_cannot_be_identified():
