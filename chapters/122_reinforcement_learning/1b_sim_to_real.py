@@ -140,8 +140,8 @@ claim(
 # ### Drawing physics
 #
 # A parameter is a *factor* of the model's own value. Factors are drawn with a uniform logarithm, so that
-# half of the mass is as likely as twice of it. The wrapper works for all of Gymnasium's MuJoCo tasks
-# {cite:p}`towers2024gymnasium`. It draws at each reset, and an action waits in a queue for its latency.
+# half of the mass is as likely as twice of it. The wrapper is for Gymnasium's MuJoCo tasks
+# {cite:p}`towers2024gymnasium`; the tests try it on two. It draws at each reset, and an action waits in a queue for its latency.
 
 # %%
 show_source(DomainRandomization.step)
@@ -151,7 +151,7 @@ env = gym.make("InvertedPendulum-v5")
 gears = []
 wrapped = DomainRandomization(env, RANGES, seed=0)
 nominal_gear = float(env.unwrapped.model.actuator_gear[0, 0])
-for _ in range(400):
+for _ in range(100):
     _, info = wrapped.reset()
     gears.append(info["parameters"]["gear"])
 seen = float(env.unwrapped.model.actuator_gear[0, 0])
@@ -160,7 +160,7 @@ claim(
     "Of {n} resets, {share:.0f} % drew a gear below the geometric mean of its range ({low:g} to {high:g}). "
     "The last one put {seen:.1f} into a model whose own gear is {nominal:.1f}; after `close` it is "
     "{after:.1f} again.",
-    abs(np.mean(np.array(gears) < 1.0) - 0.5) < 0.1
+    abs(np.mean(np.array(gears) < 1.0) - 0.5) < 0.15
     and seen != nominal_gear == float(env.unwrapped.model.actuator_gear[0, 0]),
     n=len(gears),
     share=100 * np.mean(np.array(gears) < 1.0),
@@ -355,8 +355,8 @@ claim(
 # It also assumes that $s$ is exact and only $s'$ is measured with an error. Real sensors err on both. Then
 # least squares finds effects too weak {cite:p}`fuller1987measurement`.
 
-# %% mystnb={"figure": {"caption": "Estimates of the gear from five seconds against the sensors' error, four data sets for each; bars are 95 % intervals, the line is the truth.", "name": "fig-1b-bias"}, "image": {"alt": "Estimates with intervals at three sizes of the sensors' error. At the smallest they lie on the line of the truth; at the largest they lie below it."}} tags=["hide-input", "plot"]
-NOISES, DRAWS = (0.001, 0.01, 0.05), range(20, 24)
+# %% mystnb={"figure": {"caption": "Estimates of the gear from five seconds against the sensors' error, three data sets for each; bars are 95 % intervals, the line is the truth.", "name": "fig-1b-bias"}, "image": {"alt": "Estimates with intervals at three sizes of the sensors' error. At the smallest they lie on the line of the truth; at the largest they lie below it."}} tags=["hide-input", "plot"]
+NOISES, DRAWS = (0.001, 0.01, 0.05), range(20, 23)
 only = {k: v for k, v in BOUNDS.items() if k != "latency"}
 known = SystemIdentifier(
     PendulumBatch(1, seed=0).model, {**only, "latency": (1, 1)}, frame_skip=2
@@ -366,8 +366,8 @@ fig, ax = plt.subplots(figsize=(5.2, 2.7), layout="constrained")
 for place, found in enumerate(fits.values()):
     for k, fit in enumerate(found):
         low, high = fit.interval("gear")
-        ax.plot([place + 0.1 * (k - 1.5)] * 2, [low, high], color="tab:blue", lw=1)
-        ax.plot(place + 0.1 * (k - 1.5), fit.parameters["gear"], "o", color="tab:blue", ms=4)
+        ax.plot([place + 0.1 * (k - 1)] * 2, [low, high], color="tab:blue", lw=1)
+        ax.plot(place + 0.1 * (k - 1), fit.parameters["gear"], "o", color="tab:blue", ms=4)
 ax.axhline(TRUTH["gear"], color="0.3", ls=":", lw=1)
 ax.set_xticks(range(len(NOISES)), [f"{n:g}" for n in NOISES])
 ax.set(xlabel="sensors' error (m, rad, m/s, rad/s)", ylabel="gear (factor)")
@@ -407,7 +407,11 @@ claim(
 #
 # Two "real" systems are kept from all training. The first lies inside the ranges of width 1. The second has a
 # gear and a latency outside them. It was chosen because an agent that was trained on its true parameters,
-# with another seed, holds it: so it can be solved by this method. Width $w$ raises both ends of each range to the
+# with another seed and a fifth more steps, holds it: so it can be solved by this method. In an earlier contest
+# the second system had four times the gear. Each way that was tried there fell, and nobody knew whether any
+# could stand; so it was replaced.
+#
+# Width $w$ raises both ends of each range to the
 # power $w$ and multiplies the latency by it; width 0 is nominal. Each way gets the same number of control
 # steps, the same settings of PPO, and the same seeds.
 #
