@@ -37,3 +37,6 @@ from .robot_control.td3 import TD3 as TD3
 from .robot_control.training import evaluate as evaluate
 from .robot_control.training import to_bounds as to_bounds
 from .robot_control.training import train as train
+from .sim_to_real.gap import sim_to_real_gap as sim_to_real_gap
+from .sim_to_real.identification import SystemIdentifier as SystemIdentifier
+from .sim_to_real.randomization import DomainRandomization as DomainRandomization

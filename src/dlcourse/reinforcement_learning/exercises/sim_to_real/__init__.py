@@ -1,0 +1,1 @@
+"""Exercises and quiz of section 122.1b, one small file each."""

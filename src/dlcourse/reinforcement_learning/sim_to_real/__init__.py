@@ -1,0 +1,1 @@
+"""122.1b: from a simulator to the real system."""
