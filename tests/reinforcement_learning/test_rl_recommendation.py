@@ -1,6 +1,7 @@
 """122.2a: simulated users, exact planning, discrete SAC, slates."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -48,8 +49,14 @@ def test_planning_equals_enumeration_without_innovation():
 
 def test_simulated_minutes_agree_with_planning():
     user = UserModel(sensitivity=0.1)
-    minutes, _ = runs.play(user, lambda t, o, i: torch.zeros(len(o), dtype=torch.long))
-    assert sum(minutes) / 10 == pytest.approx(optimal_values(user, only=0).start, rel=0.02)
+    env = RecommendationEnv(2000, user=user)
+    env.reset(0)
+    kale = torch.zeros(2000, dtype=torch.long)
+    minutes = sum(env.step(kale)[1].mean().item() for _ in range(user.horizon))
+    expected = optimal_values(user, only=0).start
+    assert minutes == pytest.approx(expected, rel=0.02)
+    counted, _ = runs.play(user, lambda t, o, i: torch.zeros(len(o), dtype=torch.long), runs=2)
+    assert sum(counted) / 2 == pytest.approx(expected, rel=0.002)
 
 
 def test_soft_value_equals_enumeration_and_hidden_items_count_nothing():
@@ -104,6 +111,79 @@ def test_listing_critic_loss_has_a_gradient_of_exactly_zero():
         _, loss = runs.listing_losses(critic, *inputs)
         gradients = torch.autograd.grad(loss, critic.parameters())
         assert loss > 0 and all(bool((g == 0).all()) for g in gradients)
+
+
+def test_listing_log_of_a_gathered_probability_is_infinite_and_log_softmax_is_not():
+    logits = torch.tensor([[0.0, -200.0]])
+    inputs = (torch.zeros(1, 3), torch.tensor([1]), torch.ones(1), torch.zeros(1, 3), torch.ones(1))
+    critic = nn.Linear(3, 2)
+    actor_loss, _ = runs.listing_losses(critic, logits.softmax(1), logits.softmax(1), *inputs)
+    assert not actor_loss.isfinite()
+    found = masked_log_policy(logits, torch.ones(1, 2, dtype=torch.bool))
+    assert found.tolist() == [[0.0, -200.0]]
+
+
+def test_listing_squeeze_drops_the_batch_axis_of_one_user():
+    assert torch.zeros(2, 1).squeeze().shape == (2,) and torch.zeros(1, 1).squeeze().shape == ()
+    agent, every = DiscreteSAC(2, 3), torch.ones(1, 1, 3, dtype=torch.bool)
+    assert agent.act(torch.zeros(1, 1, 2), every).shape == (1, 1)
+    ends = torch.zeros(1, 1, dtype=torch.bool)
+    obs, zero = torch.zeros(1, 1, 2), torch.zeros(1, 1, dtype=torch.long)
+    losses = agent.update(obs, zero, torch.ones(1, 1), obs, ends, every, every)
+    assert all(map(math.isfinite, losses))
+
+
+def test_listing_without_a_mask_recommends_an_item_again():
+    logits = torch.tensor([5.0, 0.0, 0.0])
+    allowed = torch.tensor([False, True, True])  # item 0 was shown
+    assert logits.softmax(0)[0] > 0.9
+    policy = masked_log_policy(logits, allowed).exp()
+    assert policy.tolist() == pytest.approx([0.0, 0.5, 0.5])
+
+
+def test_boredom_lowers_the_log_minutes_of_a_repeated_item_only():
+    def minutes(boredom):
+        env = RecommendationEnv(3, user=UserModel(boredom=boredom))
+        env.reset(0)
+        env.step(torch.tensor([0, 1, 2]))
+        return env.step(torch.tensor([0, 1, 3]))[1]
+
+    change = (minutes(0.5) / minutes(0.0)).log()
+    torch.testing.assert_close(change, torch.tensor([-0.5, -0.5, 0.0], dtype=torch.float64))
+
+
+def test_each_place_below_the_first_lowers_the_log_minutes_by_the_position_effect():
+    def minutes(position):
+        env = RecommendationEnv(3, user=UserModel(position=position))
+        env.reset(0)
+        return env.step(torch.tensor([0, 0, 4]), torch.tensor([0, 1, 3]))[1]
+
+    change = (minutes(0.2) / minutes(0.0)).log()
+    torch.testing.assert_close(change, torch.tensor([0.0, -0.2, -0.6], dtype=torch.float64))
+
+
+def test_drift_is_a_random_walk_of_taste_that_starts_at_zero():
+    env = RecommendationEnv(4000, user=UserModel(drift=0.3))
+    env.reset(0)
+    item = torch.full((4000,), 2)
+    for step in (1, 2, 3, 4):
+        env.step(item)
+        assert env.taste.std().item() == pytest.approx(0.3 * step**0.5, rel=0.05)
+    still = RecommendationEnv(4, user=UserModel())
+    still.reset(0)
+    still.step(torch.zeros(4, dtype=torch.long))
+    assert still.taste.tolist() == [0, 0, 0, 0]
+
+
+def test_taste_moves_clickbait_up_and_kale_down_by_its_size():
+    def minutes(taste):
+        env = RecommendationEnv(3)
+        env.reset(0)
+        env.taste += taste
+        return env.step(torch.tensor([0, 2, 4]))[1]
+
+    change = (minutes(0.4) / minutes(0.0)).log()
+    torch.testing.assert_close(change, torch.tensor([-0.4, 0.0, 0.4], dtype=torch.float64))
 
 
 def test_slate_decomposition_equals_enumeration_of_clicks():

@@ -26,8 +26,10 @@ class Plan:
         return torch.as_tensor(self.best[time][nearest.clip(0, len(self.grid) - 1)])
 
 
-def optimal_values(user, clickbait=(0.0, 0.25, 0.5, 0.75, 1.0), *, points=801, only=None):
-    """Solve V_t(z) = max_c E[e(z, c)] + E[V_{t+1}(z')] backwards (Bellman, 1957).
+def optimal_values(
+    user, clickbait=(0.0, 0.25, 0.5, 0.75, 1.0), *, points=801, only=None, discount=1.0
+):
+    """Solve V_t(z) = max_c E e(z, c) + discount E V_{t+1}(z') backwards (Bellman, 1957).
 
     The expectation over the innovation is Gauss-Hermite quadrature with 5 points; between grid
     points V is linear. `only` is one item, whose fixed policy is evaluated in place of the best.
@@ -38,6 +40,8 @@ def optimal_values(user, clickbait=(0.0, 0.25, 0.5, 0.75, 1.0), *, points=801, o
     scores = torch.as_tensor(clickbait, dtype=torch.float64)
     if points < 3:
         raise ValueError(f"points must be at least 3, got {points}")
+    if not 0 <= discount <= 1:
+        raise ValueError(f"discount must lie in [0, 1], got {discount}")
     if only is not None and not 0 <= only < len(scores):
         raise IndexError(f"item {only} does not exist: there are {len(scores)}")
     reach = 1 / (1 - user.memory) + 6 * user.innovation / (1 - user.memory**2) ** 0.5
@@ -52,7 +56,7 @@ def optimal_values(user, clickbait=(0.0, 0.25, 0.5, 0.75, 1.0), *, points=801, o
     for t in reversed(range(user.horizon)):
         q = now.copy()
         for x, w in zip(nodes, weights, strict=True):
-            q += w * np.interp(later + user.innovation * x, grid, values[t + 1])
+            q += discount * w * np.interp(later + user.innovation * x, grid, values[t + 1])
         best[t] = q.argmax(1) if only is None else only
         values[t] = q[np.arange(points), best[t]]
     return Plan(grid, values, best)
