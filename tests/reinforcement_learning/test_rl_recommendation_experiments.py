@@ -30,8 +30,8 @@ def test_contest_keeps_a_run_each_and_a_policy_over_exposures(found):
 
 
 def test_a_log_of_random_items_gives_the_mean_minutes_of_each_item():
-    user = UserModel(sensitivity=0.1, horizon=1)
-    mean, weights = runs.from_a_log(user, runs=2, users=4000, sessions=8)
+    user = UserModel(sensitivity=0.0, horizon=4)
+    mean, _ = runs.from_a_log(user, runs=2, users=4000, sessions=2)
     expected = user.expected_engagement(torch.zeros(1), torch.linspace(0, 1, 5)).double()
     torch.testing.assert_close(mean, expected.expand(2, 5), rtol=0.06, atol=0)
 

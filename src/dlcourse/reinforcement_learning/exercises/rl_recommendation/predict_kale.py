@@ -1,16 +1,15 @@
 """122.2a: predict what a long diet of one item gives."""
 
-import math
-
 from dlcourse.exercises import Mistake, Prediction
 
 
 def kale_over_clickbait(sensitivity=0.1, memory=0.7, choc=5.0, kale=4.0):
     """Return the ratio of mean minutes in the steady state: always kale over always clickbait."""
+    e = 2.718281828459045
     exposure = 1 / (1 - memory)
-    good = 1 / (1 + math.exp(-sensitivity * exposure))
-    bad = 1 / (1 + math.exp(sensitivity * exposure))
-    return round(math.exp(kale * good - choc * bad), 3)
+    good = 1 / (1 + e ** (-sensitivity * exposure))
+    bad = 1 / (1 + e ** (sensitivity * exposure))
+    return round(e ** (kale * good - choc * bad), 3)
 
 
 EXERCISE = Prediction(
@@ -29,7 +28,7 @@ your prediction down before you run anything; within 3 % counts as right.
     discussion=r"""
 Exposure settles where $z = 0.7 z \pm 1$, so at $\pm 1/0.3 = \pm 3.33$. Satisfaction is
 $\sigma(0.333) = 0.583$ and $\sigma(-0.333) = 0.417$. The factor is
-$\exp(4 \cdot 0.583 - 5 \cdot 0.417) = 1.28$; the variance's $e^{1/2}$ is in both and cancels.
+$\exp(4 \cdot 0.583 - 5 \cdot 0.417) = 1.275$; the variance's $e^{1/2}$ is in both and cancels.
 """,
     hints=[
         "Where does exposure settle? Solve z = 0.7 z + 1.",

@@ -43,7 +43,7 @@ QUIZ = Quiz(
                     right=True,
                 ),
                 Choice("Because it is on-policy.", "It learns from a replay buffer."),
-                Choice("Because the policy is deterministic.", "It keeps an entropy."),
+                Choice("Because the policy is deterministic.", "It keeps an entropy, and stays random."),
             ],
         ),
         Question(
