@@ -610,7 +610,7 @@ else:
 #
 # - CartPole and Pendulum are two small sets of equations. A robot with contacts needs a simulator that
 #   was written for GPUs: MuJoCo's MJX and Warp, Isaac Lab, Brax, Genesis. Section
-#   122.1b uses `mujoco.batch` on the CPU.
+#   {doc}`122.1b <1b_sim_to_real>` uses `mujoco.batch` on the CPU.
 # - PPO needs many steps. Where a step is dear, as on a real robot, SAC or TD3
 #   ({doc}`122.1a <1a_robot_control>`) learn from a tenth or less.
 # - Larger batches need other settings: rollouts of fewer steps, larger minibatches, a larger rate. PPO's
