@@ -237,7 +237,7 @@ say(
     falls=falls,
 )
 
-# %% tags=["hide-input", "check"]
+# %% tags=["hide-input", "check", "nbval-check-output"]
 errors = {"first": np.array([0.01, 0.50]), "second": np.array([0.20, 0.35])}  # m, m/s
 mixed = {name: float(e.mean()) for name, e in errors.items()}
 changed = {name: float((e * [100.0, 1.0]).mean()) for name, e in errors.items()}  # cm, m/s
@@ -411,9 +411,8 @@ claim(
 # the second system had four times the gear. Each way that was tried there fell, and nobody knew whether any
 # could stand; so it was replaced.
 #
-# Width $w$ raises both ends of each range to the
-# power $w$ and multiplies the latency by it; width 0 is nominal. Each way gets the same number of control
-# steps, the same settings of PPO, and the same seeds.
+# Width $w$ raises both ends of each range to the power $w$ and multiplies the latency by it; width 0 is
+# nominal. Each way gets the same number of control steps, the same settings of PPO, and the same seeds.
 #
 # - **identified**: a new policy, trained on the intervals from five seconds of the real system;
 # - **fine-tuned**: half of the steps nominal, half on those intervals, with the first exploration noise again;
