@@ -133,17 +133,17 @@ claim(
 #   three seeds.
 # - **Labels:** 10,000 of the pictures have labels; readings get 1 %, 10 % or all of them, and as many
 #   again for whatever is chosen.
-# - **Readings:** the vote of the nearest neighbours (k-NN; 5 of them with 100 labels, else 20), and a
-#   logistic probe.
+# - **Readings:** the vote of the nearest neighbours (k-NN; 5 of them with 100 labels, else 20), a
+#   logistic probe, and fine-tuning of the whole encoder.
+# - **Supervision:** the same encoder from random weights, with the same views and rates to choose
+#   from, and as many steps as fine-tuning takes or as fit into a fixed time.
 # - **Baselines:** the encoder as it starts, and the pixels themselves.
 #
 # **What was tuned.** On validation, for each contestant, seed, factor and number of labels: the
-# probe's decay (five values). Pre-training has the settings of the methods' papers, scaled down, and
-# was tuned for none of them. A method whose loss has only begun to fall in these seconds is not a
-# worse method: the four are compared *under these conditions*.
-#
-# The recorded cells also train all weights on the labels, from random weights ("supervised") and from
-# each method's ("fine-tuned"). **Those rows are not results**: see below.
+# probe's decay (five values); of fine-tuning the views (with or without changes of colour) and the
+# rate (three values); of supervision also the steps (two values). Pre-training has the settings of the
+# methods' papers, scaled down, and was tuned for none of them. A method whose loss has only begun to
+# fall in these seconds is not a worse method: the four are compared *under these conditions*.
 
 # %% tags=["gpu", "hide-input"] name="benchmark-simclr"
 benchmark = Benchmark(Contest(torch.device("cuda")))
@@ -177,6 +177,9 @@ benchmark.pixels()
 keep(**benchmark.kept())
 
 # %% tags=["hide-input"]
+from dlcourse.notebook import paired, values_of
+
+
 def all_methods():
     """What the recorded cells kept, as one; None before all are recorded."""
     try:
@@ -192,26 +195,44 @@ NAMES = {
     "DINO + iBOT": "C1",
     "SimMIM": "C2",
     "MAE": "C4",
+    "supervised": "C3",
     "random": "0.45",
     "pixels": "0.7",
 }
-READINGS = ("k-NN", "logistic probe")
+READINGS = ("k-NN", "logistic probe", "fine-tuned")
 SHARES = ("1", "10", "100")
+
+
+PART = {
+    "SimCLR": "simclr",
+    "DINO + iBOT": "dino",
+    "SimMIM": "simmim",
+    "MAE": "mae",
+    "supervised": "supervised",
+}
+# Records of trainings on labels that learn keep the time that supervision had; older ones don't.
+LEARNS = {
+    name: values_of(f"120.0.benchmark-{part}", "supervised_seconds") is not None
+    for name, part in PART.items()
+}
 
 
 def accuracies(name, reading, factor, p):
     """Test accuracies in per cent, one a seed; None for a reading that there is not."""
+    if reading == "fine-tuned" and not LEARNS.get(name):
+        return None
     found = bench["table"].get(name, {}).get(reading)
     return found and [100 * v for v in found[factor][p]]
 
 
-# %% mystnb={"figure": {"caption": "Test accuracy against the number of labels to fit, for each factor (columns) and reading (rows). Mean and standard deviation of the seeds; dotted: guessing.", "name": "fig-all-methods"}, "image": {"alt": "Six panels: two readings by three factors, each with a line a method of accuracy against the number of labels. The table below holds the same numbers."}} tags=["hide-input", "plot"]
+# %% mystnb={"figure": {"caption": "Test accuracy against the number of labels to fit, for each factor (columns) and reading (rows). Mean and standard deviation of the seeds. Supervision, where recorded, is drawn in every row; dotted: guessing.", "name": "fig-all-methods"}, "image": {"alt": "Nine panels: three readings by three factors, each with a line a method of accuracy against the number of labels. The table below holds the same numbers."}} tags=["hide-input", "plot"]
 if bench is not None:
-    fig, axes = plt.subplots(2, 3, figsize=(9, 5.4), sharex=True, sharey=True)
+    fig, axes = plt.subplots(3, 3, figsize=(9, 7.5), sharex=True, sharey=True)
     for row, reading in zip(axes, READINGS, strict=True):
         for ax, factor in zip(row, CLASSES, strict=True):
             for name, color in NAMES.items():
-                runs = [accuracies(name, reading, factor, p) for p in SHARES]
+                used = "fine-tuned" if name == "supervised" else reading
+                runs = [accuracies(name, used, factor, p) for p in SHARES]
                 if None in runs:
                     continue
                 ax.errorbar(
@@ -219,6 +240,7 @@ if bench is not None:
                     [statistics.mean(r) for r in runs],
                     [statistics.stdev(r) for r in runs],
                     color=color,
+                    ls="--" if name == "supervised" else "-",
                     capsize=2,
                     label=name,
                 )
@@ -272,6 +294,8 @@ def work_done():
     """Markdown: steps, seconds and effective rank of each contestant."""
     lines = [line(["", "steps", "seconds a seed", "effective rank"]), "|---" * 4 + "|"]
     for name in NAMES:
+        if name == "supervised" and not LEARNS[name]:
+            continue
         steps = bench["steps"].get(name)
         seconds = bench["seconds"].get(name)
         rank = bench["rank"].get(name)
@@ -291,49 +315,96 @@ if bench is not None:
         + f" {len(accuracies('pixels', 'k-NN', 'hue', '1'))} seeds; bold: the"
         " best mean of a column. Guessing: shape 12.5, hue 16.7, texture 25.\n\n"
         + work_done()
-        + "\n\nSteps and seconds are those of pre-training. The rank is that of the"
+        + "\n\nSteps and seconds are those of pre-training"
+        + ("; of supervision, of its long trainings" if LEARNS["supervised"] else "")
+        + ". The rank is that of the"
         f" features of the test pictures, at most {bench['encoder']['width']} (pixels: 3,072)."
     )
 
 # %% tags=["hide-input", "check"]
 METHODS = ("SimCLR", "DINO + iBOT", "SimMIM", "MAE")
-if bench is not None:
-    ended = {f: statistics.mean(accuracies("supervised", "fine-tuned", f, "100")) for f in CLASSES}
-    read = {f: statistics.mean(accuracies("random", "logistic probe", f, "100")) for f in CLASSES}
+left_out = [name for name in PART if not LEARNS[name]]
+if bench is not None and left_out:
+    above = {
+        (name, f): 100 * statistics.mean(bench["table"][name]["fine-tuned"][f]["100"]) - 100 / k
+        for name in left_out
+        for f, k in CLASSES.items()
+    }
     claim(
-        "**Why the rows of training on labels are left out.** With all {n:,} labels"
-        " the recorded training from random weights ends at guessing: {a:.0f} % for"
-        " the shape, {b:.0f} for the hue, {c:.0f} for the texture, where a probe of"
-        " the same *untrained* encoder reads {d:.0f}, {e:.0f} and {f:.0f} %. On a CPU"
-        " the same code learns. So it fails on the GPU, for a reason that is not"
-        " known yet, and says nothing of supervision or of fine-tuning.",
-        all(ended[f] < 100 / CLASSES[f] + 5 for f in CLASSES)
-        and read["texture"] > ended["texture"] + 30,
+        "**Left out** are the trainings on labels of {names}. Their records are of older code: on a GPU its"
+        " fused attention had wrong gradients under `vmap`, and with all {n:,} labels they ended at most"
+        " {top:.1f} points above guessing for any factor. They wait to be recorded again.",
+        max(above.values()) < 5,
+        names=" and ".join(left_out),
         n=bench["labelled"],
-        **dict(zip("abc", ended.values(), strict=True)),
-        **dict(zip("def", read.values(), strict=True)),
+        top=max(0.0, *above.values()),
+    )
+
+
+# %% tags=["hide-input", "check"]
+def compared(first, second):
+    """Markdown table and verdicts: a reading of each method less another, paired over the seeds.
+
+    ``first`` and ``second`` give the accuracies of a method for a factor and a share of the labels.
+    """
+    names = [name for name in METHODS if LEARNS[name]]
+    verdicts = {"better": [], "worse": [], "not told apart": []}
+    lines = [line(["points", "labels", *names]), "|---" * (2 + len(names)) + "|"]
+    for factor in CLASSES:
+        for p in SHARES:
+            cells = [factor, f"{round(bench['labelled'] * float(p) / 100):,}"]
+            for name in names:
+                gap, half = paired(first(name, factor, p), second(name, factor, p))
+                word = "better" if gap > half else "worse" if -gap > half else "not told apart"
+                verdicts[word].append(f"{name}, {factor} {p} %")
+                text = f"{gap:+.1f} ± {half:.1f}"
+                cells.append(text if word == "not told apart" else f"**{text}**")
+            lines.append(line(cells))
+    return "\n".join(lines), verdicts
+
+
+def counted(verdicts):
+    total = sum(map(len, verdicts.values()))
+    return (
+        f"Of {total} comparisons {len(verdicts['better'])} are better, {len(verdicts['worse'])} worse, and"
+        f" {len(verdicts['not told apart'])} are not told apart (bold: the interval leaves out zero; where"
+        f" nothing differs, about {0.05 * total:.0f} of {total} would do so by chance)."
+    )
+
+
+if bench is not None and any(LEARNS[name] for name in METHODS):
+    table, verdicts = compared(
+        lambda name, f, p: accuracies(name, "fine-tuned", f, p),
+        lambda name, f, p: accuracies(name, "logistic probe", f, p),
+    )
+    say(
+        "**Is it worth to train all weights?** Fine-tuned less a probe of the frozen features, both"
+        " tuned on validation; mean of the seeds' differences, and half the width of its 95 %"
+        " interval:\n\n" + table + "\n\n" + counted(verdicts)
+    )
+
+# %% tags=["hide-input", "check"]
+if bench is not None and LEARNS["supervised"] and any(LEARNS[name] for name in METHODS):
+    table, verdicts = compared(
+        lambda name, f, p: accuracies(name, "fine-tuned", f, p),
+        lambda name, f, p: accuracies("supervised", "fine-tuned", f, p),
+    )
+    say(
+        "**Is pre-training worth its seconds?** Fine-tuned from a method's weights less trained from"
+        " random ones, both tuned on validation:\n\n" + table + "\n\n" + counted(verdicts)
     )
 
 # %% [markdown]
-# Where supervision was trained with care, beside frozen features, on the same pictures and labels, it
-# is the strongest row for the texture: see {ref}`120.2 <sec-120-2>` and {ref}`120.1c <sec-120-1c>`.
+# Where supervision was trained with care beside frozen features, on fewer pictures and a CPU, it is
+# the strongest row for the texture: see {ref}`120.2 <sec-120-2>` and {ref}`120.1c <sec-120-1c>`.
+
 
 # %% tags=["hide-input", "check"]
-T_2 = 4.303  # Student's t for a 95 % interval from three seeds
-
-
-def interval(first, second):
-    """Mean of the seeds' differences, and the half width of its 95 % interval, in points."""
-    gain = [a - b for a, b in zip(first, second, strict=True)]
-    assert len(gain) == 3
-    return statistics.mean(gain), T_2 * statistics.stdev(gain) / 3**0.5
-
-
 def leader(reading, factor, p, names):
     """Who is best, and whether the second is told apart from it over the seeds."""
     runs = {name: accuracies(name, reading, factor, p) for name in names}
     first, second = sorted(runs, key=lambda name: -statistics.mean(runs[name]))[:2]
-    mean, half = interval(runs[first], runs[second])
+    mean, half = paired(runs[first], runs[second])
     points = f"{mean:.1f} ± {half:.1f} points"
     if mean > half:
         return f"**{first}**, {points} before {second}"
@@ -345,10 +416,13 @@ if bench is not None:
     for reading in READINGS:
         for p in SHARES:
             count = f"{round(bench['labelled'] * float(p) / 100):,}"
-            best = [leader(reading, f, p, METHODS) for f in CLASSES]
+            there = [m for m in METHODS if accuracies(m, reading, "hue", p)]
+            if len(there) < 2:
+                continue
+            best = [leader(reading, f, p, there) for f in CLASSES]
             lines.append(line([reading, count, *best]))
     say(
-        "Which of the four methods leads? Each entry has the mean of the seeds'"
+        "Which method leads (of those that have the reading)? Each entry has the mean of the seeds'"
         " differences to the second, and half the width of its 95 % interval; a"
         " name is bold where the interval leaves out zero:\n\n"
         + "\n".join(lines)
@@ -368,12 +442,13 @@ if bench is not None:
         " 100 labels) and not the hue ({b:.0f} %, behind the pixels' {c:.0f}). MAE,"
         " which paints normalised patches, is of the same kind ({d:.0f} and"
         " {e:.0f} %). But a task does not decide alone: DINO's views have the same"
-        " colour jitter, and its neighbours share the hue ({h:.0f} %) more than the"
-        " texture ({g:.0f} %). By a probe with all labels the hue is there for every"
+        " colour jitter, and its neighbours share the hue ({h:.0f} %) far more often"
+        " than SimCLR's, and the texture ({g:.0f} %) less often. By a probe with all labels the hue is there for every"
         " method, in at least {f:.0f} %.",
         told("SimCLR", "k-NN", "texture", "1") > 95
-        and told("DINO + iBOT", "k-NN", "hue", "1")
-        > max(told("pixels", "k-NN", "hue", "1"), told("DINO + iBOT", "k-NN", "texture", "1"))
+        and min(accuracies("DINO + iBOT", "k-NN", "hue", "1"))
+        > max(accuracies("SimCLR", "k-NN", "hue", "1")) + 20
+        and max(accuracies("DINO + iBOT", "k-NN", "texture", "1")) < 95
         and told("SimCLR", "k-NN", "hue", "1") < told("pixels", "k-NN", "hue", "1") - 20
         and told("MAE", "k-NN", "hue", "1") < told("pixels", "k-NN", "hue", "1") - 20
         and min(told(m, "logistic probe", "hue", "100") for m in METHODS) > 98,

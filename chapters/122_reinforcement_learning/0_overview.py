@@ -10,9 +10,9 @@
 # | section | the problem | what you build |
 # |---|---|---|
 # | {doc}`122.1a Robot control <1a_robot_control>` | every real step is dear: learn from a memory of old ones | replay buffer, SAC, TD3, honest evaluation |
-# SIM2REAL
+# | 122.1b Sim-to-real transfer | the world of training is not the real one | *in preparation* |
 # | {doc}`122.1c Thousands of environments <1c_parallel_environments>` | simulated steps are cheap: take many, use each once | PPO, environments as rows of a tensor |
-# RECOMMEND
+# | 122.2a Recommendation | what is clicked now changes what will be liked later | *in preparation* |
 # | {doc}`122.2b Contextual bandits <2b_bandits>` | one choice at a time, without later effects | LinUCB, Thompson sampling, off-policy evaluation |
 #
 # Each takes about an hour, and none needs a GPU: where one would tell more, you see what was recorded
@@ -279,7 +279,6 @@ if rates:
     )
 else:
     say(NOT_YET, section="122.1c Thousands of environments")
-# NUMBERS
 
 # %% [markdown]
 # ## Few runs, honest numbers

@@ -190,7 +190,7 @@ explore(
 # %%
 show_source(generalized_advantages)
 
-# %% tags=["hide-input", "check"]
+# %% tags=["hide-input", "check", "nbval-check-output"]
 gamma, limit = 0.99, 200
 one = torch.ones(limit, 1)
 right = torch.full((limit, 1), 1 / (1 - gamma))  # reward 1 for ever
@@ -204,7 +204,7 @@ claim(
     "that knows this finds each action's advantage to be 0. If the limit of {limit} steps is taken for an "
     "end, the last action gets {lost:.0f}, as if it had been a disaster; and with its neighbours, "
     "{share:.0f} % of all steps are off by more than 1.",
-    kept.abs().max() < 1e-3 and lost[-1] < -90,
+    kept.abs().max().item() < 1e-3 and lost[-1].item() < -90,
     worth=1 / (1 - gamma),
     gamma=gamma,
     limit=limit,
@@ -365,8 +365,8 @@ claim(
 # %% [markdown]
 # This is the *gradient noise scale* of McCandlish and others {cite:p}`mccandlish2018batch`. As long as
 # estimates disagree, twice the environments save almost half of the updates. Once they agree, more
-# environments only cost. The noise grows as the policy gets better, and with harder tasks: that is why
-# simple tasks stop gaining after hundreds of environments, and walking robots gain up to thousands.
+# environments only cost. They found that the noise grows in the course of training and differs from
+# task to task, so measure it late as well, and on your own task.
 #
 # ## CartPole learns
 #
@@ -610,7 +610,7 @@ else:
 #
 # - CartPole and Pendulum are two small sets of equations. A robot with contacts needs a simulator that
 #   was written for GPUs: MuJoCo's MJX and Warp, Isaac Lab, Brax, Genesis. Section
-#   {doc}`122.1b <1b_sim_to_real>` uses `mujoco.batch` on the CPU.
+#   122.1b uses `mujoco.batch` on the CPU.
 # - PPO needs many steps. Where a step is dear, as on a real robot, SAC or TD3
 #   ({doc}`122.1a <1a_robot_control>`) learn from a tenth or less.
 # - Larger batches need other settings: rollouts of fewer steps, larger minibatches, a larger rate. PPO's

@@ -1,11 +1,14 @@
 """What the recorded cells of 122.1a run, at a tiny size."""
 
+import multiprocessing
+
 import pytest
 import torch
 
 from dlcourse.reinforcement_learning import SAC, Batch
 from dlcourse.reinforcement_learning.experiments import robot_control_reacher as reacher
 from dlcourse.reinforcement_learning.experiments.robot_control_hopper import SeedsOfSAC, hopper
+from dlcourse.reinforcement_learning.robot_control.peers import StableBaselinesSAC, copy_weights
 
 torch.set_num_threads(1)
 
@@ -17,19 +20,58 @@ def tiny(monkeypatch):
 
 
 def test_contest_runs_both_on_the_same_steps(tiny):
-    found = reacher.contest(seeds=(0, 1), steps=40, every=20)
+    found = reacher.contest(seeds=(0, 1), steps=40, every=20, updates=2, wide=(16, 8))
     assert found["steps"] == [0, 20, 40] and list(found["paths"]) == ["0", "20", "40"]
     for name in ("ours", "peer"):
         assert [len(run) for run in found["returns"][name]] == [3, 3]
         assert min(found["steps per CPU second"][name]) > 0
     assert len(found["paths"]["0"]) == 50
+    assert list(found["ms an update"]) == ["8", "16"]
 
 
 def test_critics_contest_keeps_q_beside_the_return(tiny):
-    found = reacher.critics_contest(seeds=(0,), steps=30, every=30)
+    found = reacher.critics_contest(seeds=(0,), steps=30, every=15, episodes=1)
     for name in ("twin", "single"):
-        assert len(found[name]["q"][0]) == len(found[name]["returned"][0]) == 60
-        assert max(found[name]["returned"][0]) < 0
+        assert len(found[name]["q"][0]) == len(found[name]["returned"][0]) == 10
+        assert len(found[name]["bias"][0]) == len(found[name]["returns"][0]) == 2
+        assert max(found[name]["returned"][0]) <= 0
+
+
+def test_an_update_from_the_same_weights_and_batch_is_that_of_stable_baselines3(monkeypatch):
+    agent = SAC(10, 2, hidden=(16, 16), lr=1e-3)
+    peer = StableBaselinesSAC(
+        reacher.make(), hidden=(16, 16), lr=1e-3, gamma=0.99, tau=0.005, batch_size=1,
+        learning_starts=0, capacity=1, seed=0,
+    )  # fmt: skip
+    with torch.no_grad():  # targets that differ from the critics
+        agent.target_critics.flat.mul_(0.9)
+    copy_weights(agent, peer)
+    start = agent.critics.flat.detach().clone()
+    for seed in range(8):  # a batch of one: the peer draws from a buffer of one
+        g = torch.Generator().manual_seed(seed)
+        obs, next_obs, action = (torch.randn(1, n, generator=g) for n in (10, 10, 2))
+        reward, action = torch.randn(1, generator=g), action.tanh()
+        over = torch.tensor([float(seed % 3 == 0)])
+        noise, next_noise = 0.5 * torch.randn(2, 1, 2, generator=g)
+        drawn, wanted = [noise, next_noise], [next_noise, noise]
+        monkeypatch.setattr(
+            torch.distributions.normal, "_standard_normal", lambda *_a, **_k: drawn.pop(0)
+        )
+        monkeypatch.setattr(agent, "noise", lambda *_: wanted.pop(0))
+        peer.add(obs[0], action[0], reward[0], next_obs[0], over[0])
+        theirs = peer.update()
+        before = agent.log_alpha.item()
+        ours = agent.update(Batch(obs, action, reward, next_obs, over, torch.zeros(1)))
+        alpha = -before * (agent.target_entropy - ours["entropy"].item())
+        assert ours["critic"].item() / 2 == pytest.approx(theirs["train/critic_loss"], rel=1e-4,
+                                                          abs=1e-5)  # fmt: skip
+        assert ours["actor"].item() == pytest.approx(theirs["train/actor_loss"], abs=3e-5)
+        assert alpha == pytest.approx(theirs["train/ent_coef_loss"], abs=1e-5)
+    assert not drawn and not wanted
+    moved = agent.critics.flat.detach().clone()
+    copied = peer.model.policy.critic.q_networks[1][2].weight.T
+    assert not torch.equal(moved, start)
+    assert torch.allclose(copied, agent.critics.parts(moved)[2][1], atol=1e-4)
 
 
 def test_seeds_side_by_side_equal_sac_alone():
@@ -74,3 +116,16 @@ def test_hopper_runs_in_processes():
                    batch=8, warm_up=10, max_steps=30, device="cpu")  # fmt: skip
     assert found["steps"] == [0, 20, 30] and found["updates"] == 20 and found["how"] == "eager"
     assert [len(one) for one in found["returns"]] == [2, 2, 2]
+    assert found["stopped"] == "at the end of the time"
+    assert not multiprocessing.active_children()
+
+
+def test_an_error_in_the_middle_leaves_a_record_and_no_process(monkeypatch):
+    def fail(self):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(SeedsOfSAC, "update", fail)
+    found = hopper(seeds=1, copies=1, seconds=60, episodes=1, hidden=8, batch=8, warm_up=10,
+                   max_steps=30, device="cpu")  # fmt: skip
+    assert found["steps"] == [0] and found["stopped"] == "RuntimeError: out of memory"
+    assert not multiprocessing.active_children()

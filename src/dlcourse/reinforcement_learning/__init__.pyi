@@ -21,6 +21,17 @@ from .parallel_environments.pendulum import Pendulum as Pendulum
 from .parallel_environments.ppo import PPO as PPO
 from .parallel_environments.ppo import Rollout as Rollout
 from .parallel_environments.ppo import clipped_surrogate as clipped_surrogate
+from .rl_recommendation.agent import DiscreteSAC as DiscreteSAC
+from .rl_recommendation.environment import RecommendationEnv as RecommendationEnv
+from .rl_recommendation.expectations import critic_target as critic_target
+from .rl_recommendation.expectations import masked_log_policy as masked_log_policy
+from .rl_recommendation.expectations import policy_loss as policy_loss
+from .rl_recommendation.expectations import soft_value as soft_value
+from .rl_recommendation.planning import optimal_values as optimal_values
+from .rl_recommendation.recommender import Recommender as Recommender
+from .rl_recommendation.slates import best_slate as best_slate
+from .rl_recommendation.slates import slate_value as slate_value
+from .rl_recommendation.user import UserModel as UserModel
 from .robot_control.networks import Critics as Critics
 from .robot_control.overestimation import q_against_return as q_against_return
 from .robot_control.replay import Batch as Batch

@@ -66,7 +66,11 @@ def cross_fitted(x, arm, reward, target) -> tuple[np.ndarray, np.ndarray]:
 
 
 def all_estimates(x, arm, reward, p, target) -> dict[str, Estimate]:
-    """Each estimator on one log; the model alone with the spread of its own predictions."""
+    """Each estimator on one log.
+
+    The interval of "model" has the spread of its predictions only. That the model was estimated is
+    not in it, so it is too short even where the model has no bias.
+    """
     pi = target[x, arm]
     q, v = cross_fitted(x, arm, reward, target)
     ones = np.ones(len(x))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import multiprocessing
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +23,8 @@ from dlcourse.reinforcement_learning.robot_control.training import EVALUATION_SE
 
 SETTINGS = {"hidden": 256, "batch": 256, "rate": 3e-4, "gamma": 0.99, "tau": 0.005}
 WARM_UP = 5000  # environment steps a seed with uniform actions
+PATIENCE = 20.0  # seconds that a step or reset of the processes may take
+EPISODE = 1000  # steps of a whole episode
 
 
 class SeedsOfSAC:
@@ -53,6 +57,11 @@ class SeedsOfSAC:
         self.size = torch.zeros((), dtype=torch.float64, device=device)
         self.next = 0
         self.graph: torch.cuda.CUDAGraph | None = None
+        self.random: torch.Generator | None = None  # None: the device's own, which a graph knows
+        self.how = "eager"
+
+    def randn(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self.random, device=self.device)
 
     def policy(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_std = self.actors(obs).chunk(2, -1)  # (S, B, action_dim) each
@@ -69,7 +78,7 @@ class SeedsOfSAC:
     def act(self, obs: Tensor, deterministic: bool = False) -> Tensor:
         """``(S, n, obs_dim) -> (S, n, action_dim)``."""
         mean, log_std = self.policy(obs)
-        return torch.tanh(mean if deterministic else mean + log_std.exp() * torch.randn_like(mean))
+        return torch.tanh(mean if deterministic else mean + log_std.exp() * self.randn(*mean.shape))
 
     def add(self, rows: Tensor) -> None:
         """Store ``(S, n, width)``; the oldest are overwritten."""
@@ -81,7 +90,8 @@ class SeedsOfSAC:
 
     def sample(self) -> Tensor:
         """``(S, B, width)``, each seed from its own memory; no value is looked at on the host."""
-        drawn = torch.rand(self.s, self.batch, dtype=torch.float64, device=self.device)
+        shape = self.s, self.batch
+        drawn = torch.rand(shape, dtype=torch.float64, device=self.device, generator=self.random)
         chosen = (drawn * self.size).long()  # uniform on 0 … size − 1
         return self.memory.gather(1, chosen[..., None].expand(-1, -1, self.memory.shape[2]))
 
@@ -108,11 +118,14 @@ class SeedsOfSAC:
             self.graph.replay()
             return
         shape = (self.s, self.batch, self.a)
-        noise, next_noise = (torch.randn(shape, device=self.device) for _ in range(2))
+        noise, next_noise = self.randn(*shape), self.randn(*shape)
         self.learn(self.sample(), noise, next_noise)
 
     def capture(self) -> None:
-        """Record ``update`` as a CUDA graph, after three real updates; nothing on a CPU."""
+        """Record ``update`` as a CUDA graph, after three real updates; nothing on a CPU.
+
+        Where that fails, ``update`` goes on without a graph, and ``how`` says why.
+        """
         if not self.device.startswith("cuda"):
             return
         side = torch.cuda.Stream()
@@ -122,10 +135,19 @@ class SeedsOfSAC:
                 self.update()
         torch.cuda.current_stream().wait_stream(side)
         torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self.update()
-        self.graph = graph
+        weights = self.critics.flat.detach().clone()
+        try:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self.update()
+            graph.replay()
+            if bool((self.critics.flat == weights).all()):
+                raise RuntimeError("the graph changes no weight")
+            self.graph, self.how = graph, "graph"
+        except RuntimeError as error:
+            self.how = f"eager, no graph: {str(error).splitlines()[0][:100]}"
+            # The device's own generator may still believe that it is being captured.
+            self.random = torch.Generator(self.device).manual_seed(1)
 
     def _step(self, k: int, loss: Tensor) -> None:
         optimizer = self.optimizers[k]
@@ -135,7 +157,7 @@ class SeedsOfSAC:
 
 
 def hopper(
-    *, seeds: int = 3, copies: int = 5, seconds: float = 180.0, evaluate_every: int = 20_000,
+    *, seeds: int = 3, copies: int = 5, seconds: float = 130.0, evaluate_every: int = 20_000,
     episodes: int = 5, task: str = "Hopper-v5", hidden: int | None = None,
     batch: int | None = None, warm_up: int = WARM_UP, max_steps: int = 1_000_000,
     device: str | None = None,
@@ -143,20 +165,30 @@ def hopper(
     """Train until the time is up; one update an environment step, while the physics runs.
 
     Returns steps a seed, returns at each evaluation ``[evaluation][seed][episode]``, and speeds.
-    Evaluations count in the time.
+    ``seconds`` holds for all of it: the start, the capture and the last evaluation, for which
+    time is kept. An error in the middle ends the run, not the record: ``stopped`` names it.
     """
     import gymnasium as gym
     from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    began = time.monotonic()
     torch.manual_seed(0)
-    env = AsyncVectorEnv(
-        [lambda: gym.make(task)] * (seeds * copies), autoreset_mode=AutoresetMode.SAME_STEP
-    )
-    tests = AsyncVectorEnv(
-        [lambda: gym.make(task)] * (seeds * episodes), autoreset_mode=AutoresetMode.SAME_STEP
-    )
-    try:
+    at: list[int] = []
+    returns: list[list[list[float]]] = []
+    clock: list[float] = []
+    steps, updates, started, stopped = 0, 0, began, "at the end of the time"
+    with contextlib.ExitStack() as stack:
+
+        def processes(n: int) -> Any:
+            made = AsyncVectorEnv(
+                [lambda: gym.make(task)] * n, autoreset_mode=AutoresetMode.SAME_STEP
+            )
+            stack.callback(made.close, terminate=True)  # whatever happens, none is left behind
+            return made
+
+        # The processes are forked first: none of them inherits a CUDA context.
+        env, tests = processes(seeds * copies), processes(seeds * episodes)
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         space = env.single_action_space
         o, a = env.single_observation_space.shape[0], space.shape[0]
         agents = SeedsOfSAC(
@@ -167,57 +199,69 @@ def hopper(
         def to_device(x: np.ndarray, n: int) -> Tensor:
             return torch.as_tensor(x, dtype=torch.float32).view(seeds, n, -1).to(device)
 
-        def measure() -> list[list[float]]:
-            obs, _ = tests.reset(seed=EVALUATION_SEED)
+        def reset(which: Any, seed: int) -> np.ndarray:
+            which.reset_async(seed=seed)
+            return which.reset_wait(timeout=PATIENCE)[0]
+
+        def measure() -> float:
+            """Evaluate; seconds that an evaluation of full length takes, as far as one can see."""
+            first = time.monotonic()
+            obs, ticks = reset(tests, EVALUATION_SEED), 0
             total, alive = np.zeros(seeds * episodes), np.ones(seeds * episodes, bool)
             while alive.any():
                 action = agents.act(to_device(obs, episodes), True).cpu().numpy().reshape(-1, a)
-                obs, reward, terminated, truncated, _ = tests.step(
-                    to_bounds(action, space.low, space.high)
-                )
+                tests.step_async(to_bounds(action, space.low, space.high))
+                obs, reward, terminated, truncated, _ = tests.step_wait(timeout=PATIENCE)
                 total += reward * alive
                 alive &= ~(terminated | truncated)
-            return total.reshape(seeds, episodes).tolist()
+                ticks += 1
+            at.append(steps)
+            returns.append(total.reshape(seeds, episodes).tolist())
+            clock.append(time.monotonic() - began)
+            spent = time.monotonic() - first
+            # The first evaluation is short and holds what is slow only once.
+            return min(max(spent, 1.2 * spent / ticks * EPISODE), seconds / 8)
 
-        began = time.monotonic()
-        obs, _ = env.reset(seed=0)
-        steps, updates, at, returns, clock = 0, 0, [], [], []
-        while steps < max_steps and time.monotonic() - began < seconds:
-            if steps % evaluate_every < copies:
-                at.append(steps)
-                returns.append(measure())
-                clock.append(time.monotonic() - began)
-            if steps < warm_up:
-                action = rng.uniform(-1, 1, (seeds * copies, a)).astype(np.float32)
-            else:
-                action = agents.act(to_device(obs, copies)).cpu().numpy().reshape(-1, a)
-            env.step_async(to_bounds(action, space.low, space.high))
-            if steps >= warm_up:
-                if updates == 0:
+        try:
+            obs = reset(env, 0)
+            kept = measure()
+            started = time.monotonic()
+            while steps < max_steps and time.monotonic() - began < seconds - kept:
+                if steps // evaluate_every > at[-1] // evaluate_every:
+                    kept = measure()
+                if steps < warm_up:
+                    action = rng.uniform(-1, 1, (seeds * copies, a)).astype(np.float32)
+                else:
+                    action = agents.act(to_device(obs, copies)).cpu().numpy().reshape(-1, a)
+                if steps >= warm_up and updates == 0:
                     agents.capture()
-                for _ in range(copies):
-                    agents.update()
-                updates += copies
-            next_obs, reward, terminated, truncated, info = env.step_wait()
-            last = next_obs.copy()
-            for i in np.flatnonzero(terminated | truncated):
-                last[i] = info["final_obs"][i]
-            rows = np.concatenate(
-                [obs, action, last, reward[:, None], terminated[:, None]], 1, dtype=np.float64
-            )
-            agents.add(to_device(rows, copies))
-            obs, steps = next_obs, steps + copies
-        spent = time.monotonic() - began
-        at.append(steps)
-        returns.append(measure())
-        clock.append(spent)
-    finally:
-        env.close()
-        tests.close()
+                env.step_async(to_bounds(action, space.low, space.high))
+                if steps >= warm_up:
+                    for _ in range(copies):
+                        agents.update()
+                    updates += copies
+                next_obs, reward, terminated, truncated, info = env.step_wait(timeout=PATIENCE)
+                last = next_obs.copy()
+                for i in np.flatnonzero(terminated | truncated):
+                    last[i] = info["final_obs"][i]
+                rows = np.concatenate(
+                    [obs, action, last, reward[:, None], terminated[:, None]], 1,
+                    dtype=np.float64,
+                )  # fmt: skip
+                agents.add(to_device(rows, copies))
+                obs, steps = next_obs, steps + copies
+            spent = time.monotonic() - started
+            if at[-1] < steps:
+                measure()
+        except (RuntimeError, ValueError, OSError, multiprocessing.TimeoutError) as error:
+            if not returns:
+                raise  # nothing was learned: there is no record
+            stopped = f"{type(error).__name__}: {str(error)[:200]}"
+            spent = time.monotonic() - started
     if not all(math.isfinite(x) for one in returns for row in one for x in row):
         raise RuntimeError("a return is not finite")
     return {
         "task": task, "steps": at, "returns": returns, "clock": clock, "updates": updates,
         "environment steps per second": seeds * steps / spent, "seeds": seeds, "copies": copies,
-        "how": "graph" if agents.graph else "eager",
+        "how": agents.how, "stopped": stopped,
     }  # fmt: skip

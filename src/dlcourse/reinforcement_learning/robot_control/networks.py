@@ -95,7 +95,8 @@ class _Layers(torch.autograd.Function):
             if k or wants_x:
                 g = torch.bmm(g, parts[2 * k].mT)  # ∂/∂h = g Wᵀ
             if k:
-                g = torch.ops.aten.threshold_backward(g, hs[k], 0)  # through the ReLU
+                # Through the ReLU, in place: g is this loop's own.
+                torch.ops.aten.threshold_backward.grad_input(g, hs[k], 0, grad_input=g)
         if not wants_x:
             return None, grad, None
         return (g.sum(0) if ctx.shared else g), grad, None

@@ -1,0 +1,1 @@
+"""Exercises of 122.2a."""

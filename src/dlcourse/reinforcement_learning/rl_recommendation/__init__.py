@@ -1,0 +1,1 @@
+"""122.2a: recommendation by reinforcement learning."""
