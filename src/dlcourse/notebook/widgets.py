@@ -141,6 +141,11 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c")
 
 
+def _spoken(control: str) -> str:
+    """A control's name as readers see it: words, not an identifier."""
+    return control.replace("_", " ")
+
+
 def _static_html(
     element_id: str,
     labels: Mapping[str, list[str]],
@@ -152,8 +157,9 @@ def _static_html(
     rows = []
     for i, (name, values) in enumerate(labels.items()):
         control, shown = f"{element_id}-{i}", html.escape(values[start[i]])
+        spoken = html.escape(_spoken(name))
         rows.append(
-            f'<div class="explore-control"><label for="{control}">{html.escape(name)}</label> '
+            f'<div class="explore-control"><label for="{control}">{spoken}</label> '
             f'<input type="range" id="{control}" min="0" max="{len(values) - 1}" step="1" '
             f'value="{start[i]}" aria-valuetext="{shown}" autocomplete="off"> '
             f'<output for="{control}">{shown}</output></div>'
@@ -230,7 +236,7 @@ def _show_live(
         control: ipywidgets.SelectionSlider(
             options=[(_label(value), i) for i, value in enumerate(values)],
             value=index,
-            description=control,
+            description=_spoken(control),
             continuous_update=False,
             style={"description_width": width},
         )
