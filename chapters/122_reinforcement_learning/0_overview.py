@@ -271,7 +271,7 @@ if rates:
     rival = max((name for name in best if name.startswith("Gymnasium")), key=best.get)
     claim(
         "**122.1c Thousands of environments.** As rows of a tensor on a GPU, CartPole makes {fast:,.0f} million "
-        "steps a second, {ratio:,.0f} times the best of Gymnasium's own vector environments on the same machine. "
+        "steps a second, {ratio:,.0f} times the best of Gymnasium's in a loop or a process each, on that machine. "
         "This counts random actions, not learning.",
         best["tensor on the GPU"] > 10 * best[rival],
         fast=best["tensor on the GPU"] / 1e6,
