@@ -205,6 +205,7 @@ def test_every_loss_and_everything_between_trained_layers_must_train():
         "121.1a.average-present", "121.1a.read-across", "121.1b.many-labels",
         "121.2a.sigmoid-loss", "121.2a.symmetric-loss",
         "121.2b.best-query", "121.2b.soft-prompt",
+        "122.1a.log-prob", "122.1c.clipped-objective",
     }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import torch
 from dlcourse.exercises import Exercise, Mistake
 
 
-def critic_target(reward, terminated, truncated, q1, q2, gamma):
+def twin_target(reward, terminated, truncated, q1, q2, gamma):
     """Return what both critics learn towards, (B,).
 
     reward: (B,); terminated, truncated: bool (B,);
@@ -83,7 +83,7 @@ y = r + \gamma\, (1 - \text{terminated})\, \min(Q'_1, Q'_2) .
 $$
 """,
     imports="import torch",
-    reference=critic_target,
+    reference=twin_target,
     cases=cases,
     edges=edges,
     hints=[
