@@ -146,6 +146,16 @@ def test_plain_text_says_what_the_widget_shows(shown):
     assert "level: 10, 50" in shown[0]["text/plain"]
 
 
+def test_a_control_is_named_in_words(shown):
+    def grey(dark_level):
+        return shade(dark_level)
+
+    explore(grey, {"dark_level": (10, 20)}, name="s", alt="Grey.")
+    html, plain = shown[0]["text/html"], shown[0]["text/plain"]
+    assert "dark level</label>" in html and "dark level: 10, 20" in plain
+    assert "dark_level" not in html and "dark_level" not in plain
+
+
 def test_figures_are_closed_and_earlier_ones_are_not(shown):
     mine = plt.figure()
     explore(shade, {"level": [10, 50]}, name="s", alt="A")

@@ -157,9 +157,8 @@ def _static_html(
     rows = []
     for i, (name, values) in enumerate(labels.items()):
         control, shown = f"{element_id}-{i}", html.escape(values[start[i]])
-        spoken = html.escape(_spoken(name))
         rows.append(
-            f'<div class="explore-control"><label for="{control}">{spoken}</label> '
+            f'<div class="explore-control"><label for="{control}">{html.escape(name)}</label> '
             f'<input type="range" id="{control}" min="0" max="{len(values) - 1}" step="1" '
             f'value="{start[i]}" aria-valuetext="{shown}" autocomplete="off"> '
             f'<output for="{control}">{shown}</output></div>'
@@ -211,7 +210,7 @@ def _show_static(
                 f"and may have {BYTE_LIMIT // 2**20} MB; make the figure smaller, draw less in it, "
                 "or give the controls fewer values"
             )
-    labels = {control: list(map(_label, values)) for control, values in controls.items()}
+    labels = {_spoken(c): list(map(_label, values)) for c, values in controls.items()}
     listed = "; ".join(f"{control}: {', '.join(values)}" for control, values in labels.items())
     opening = _alt_text(alt, {c: controls[c][i] for c, i in zip(controls, start)})
     show(
