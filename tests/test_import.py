@@ -54,6 +54,14 @@ CHAPTERS = list(chapters().values())
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_public_name_of_a_chapter_stands_for_one_thing(chapter):
+    stub = Path(dlcourse.__file__).parent / chapter / "__init__.pyi"
+    imports = ast.parse(stub.read_text(encoding="utf8")).body
+    names = [alias.asname for statement in imports for alias in statement.names]
+    assert sorted(names) == sorted(set(names))
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
 def test_a_chapters_package_loads_nothing_heavy_until_a_name_is_used(chapter):
     loaded = loaded_by(f"import dlcourse.{chapter}")
     assert loaded.isdisjoint({*HEAVY, *RARE})

@@ -19,7 +19,6 @@ from dlcourse.reinforcement_learning import (
     evaluate,
     interquartile_mean,
     q_against_return,
-    soft_value,
     squashed_density,
     squashed_log_prob,
     squashed_sample,
@@ -29,6 +28,7 @@ from dlcourse.reinforcement_learning import (
     train,
 )
 from dlcourse.reinforcement_learning.robot_control.networks import polyak
+from dlcourse.reinforcement_learning.robot_control.targets import soft_value
 
 torch.set_num_threads(1)
 

@@ -8,8 +8,8 @@ from .emoji_pictures import emoji as emoji
 from .emoji_pictures import emoji_splits as emoji_splits
 from .image_folders import image_folder as image_folder
 from .mnist_5k import mnist as mnist
-from .open_bandit import BanditLog as BanditLog
-from .open_bandit import open_bandit as open_bandit
+from .bandit_logs import BanditLog as BanditLog
+from .bandit_logs import open_bandit as open_bandit
 from .optical_digits import digits as digits
 from .packages import FetchError as FetchError
 from .packages import credit as credit

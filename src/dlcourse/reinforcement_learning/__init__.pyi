@@ -42,7 +42,6 @@ from .robot_control.squashed_gaussian import squashed_log_prob as squashed_log_p
 from .robot_control.squashed_gaussian import squashed_sample as squashed_sample
 from .robot_control.statistics import interquartile_mean as interquartile_mean
 from .robot_control.statistics import stratified_bootstrap as stratified_bootstrap
-from .robot_control.targets import soft_value as soft_value
 from .robot_control.targets import td_target as td_target
 from .robot_control.td3 import TD3 as TD3
 from .robot_control.training import evaluate as evaluate

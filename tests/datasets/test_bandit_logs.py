@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dlcourse.datasets import open_bandit, packages
-from dlcourse.datasets.open_bandit import CAMPAIGNS, NUM_ITEMS, OPEN_BANDIT, POLICIES
+from dlcourse.datasets.bandit_logs import CAMPAIGNS, NUM_ITEMS, OPEN_BANDIT, POLICIES
 
 CLICKS = {
     ("all", "random"): 38, ("all", "bts"): 42, ("men", "random"): 46,
