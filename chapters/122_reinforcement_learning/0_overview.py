@@ -4,7 +4,7 @@
 #
 # A program acts, the world answers, and the program should act better next time. Nobody tells it the
 # right action; it sees a reward for the one that it took, and the action changes what comes next. This
-# chapter builds learners for four kinds of such problems, and measures each against something that is
+# chapter builds learners for five kinds of such problems, and measures each against something that is
 # known: an exact optimum, a hand-solved case, another library, the rate that theory gives.
 #
 # | section | the problem | what you build |
