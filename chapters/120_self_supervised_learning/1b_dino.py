@@ -30,7 +30,6 @@ from dlcourse.notebook import (
     say,
     show_source,
 )
-from dlcourse.notebook.records import RecordError
 from dlcourse.self_supervised_learning import (
     DINO,
     BatchViews,
@@ -913,32 +912,22 @@ keep(
 )
 
 # %% tags=["hide-input", "check"]
-def kept_by(key, name):
-    """A value of a recorded cell; None, and a line that says so, before it is recorded."""
-    try:
-        return recorded(key)[name]
-    except (RecordError, KeyError):
-        say("*The cell's numbers have not been recorded yet in this form.*")
-        return None
-
-
-ratio = kept_by("120.1b.dinov2-step", "ratio")
-if ratio is not None:
-    claim(
-        "Compiled, our step is about as fast as the compiled step with"
-        " transformers' encoder ({a:.2f} times in the median, {low:.2f} to"
-        " {high:.2f} over the rounds). It is {b:.2f} times as fast as ours"
-        " uncompiled, and {c:.2f} times as fast as one pass for each crop. It"
-        " reaches {peak:.0%} of what a large matrix product reaches.",
-        0.9 < ratio["transformers compiled"][0] < 1.3
-        and min(ratio["eager"][1], ratio["crop by crop"][1]) > 1,
-        a=ratio["transformers compiled"][0],
-        low=ratio["transformers compiled"][1],
-        high=ratio["transformers compiled"][2],
-        b=ratio["eager"][0],
-        c=ratio["crop by crop"][0],
-        peak=recorded("120.1b.dinov2-step")["of_peak"],
-    )
+ratio = recorded("120.1b.dinov2-step")["ratio"]
+claim(
+    "Compiled, our step is about as fast as the compiled step with"
+    " transformers' encoder ({a:.2f} times in the median, {low:.2f} to"
+    " {high:.2f} over the rounds). It is {b:.2f} times as fast as ours"
+    " uncompiled, and {c:.2f} times as fast as one pass for each crop. It"
+    " reaches {peak:.0%} of what a large matrix product reaches.",
+    0.9 < ratio["transformers compiled"][0] < 1.3
+    and min(ratio["eager"][1], ratio["crop by crop"][1]) > 1,
+    a=ratio["transformers compiled"][0],
+    low=ratio["transformers compiled"][1],
+    high=ratio["transformers compiled"][2],
+    b=ratio["eager"][0],
+    c=ratio["crop by crop"][0],
+    peak=recorded("120.1b.dinov2-step")["of_peak"],
+)
 
 # %% [markdown] tags=["skip"]
 # "Of peak" counts the floating-point operations that the model needs, by arithmetic, over what a
@@ -995,23 +984,22 @@ def spread_of(values):
     return f"{statistics.mean(values):.0%} ± {statistics.stdev(values):.0%}"
 
 
-share = kept_by("120.1b.attention", "share")
-if share is not None:
-    dino = share["DINOv2"]
-    say(
-        "The shape covers {area:.0%} of a picture. The chosen head spends on"
-        " it, mean ± standard deviation of {n} seeds: untrained {untrained},"
-        " trained with labels {labels}, DINOv2 {dino}. DINOv2's share is above"
-        " the untrained one's in {a} of {n} seeds, and above that of the"
-        " network trained with labels in {b} of {n}.",
-        area=recorded("120.1b.attention")["area"],
-        n=len(dino),
-        untrained=spread_of(share["untrained"]),
-        labels=spread_of(share["with labels"]),
-        dino=spread_of(dino),
-        a=sum(d > u for d, u in zip(dino, share["untrained"])),
-        b=sum(d > s for d, s in zip(dino, share["with labels"])),
-    )
+share = recorded("120.1b.attention")["share"]
+dino = share["DINOv2"]
+say(
+    "The shape covers {area:.0%} of a picture. The chosen head spends on"
+    " it, mean ± standard deviation of {n} seeds: untrained {untrained},"
+    " trained with labels {labels}, DINOv2 {dino}. DINOv2's share is above"
+    " the untrained one's in {a} of {n} seeds, and above that of the"
+    " network trained with labels in {b} of {n}.",
+    area=recorded("120.1b.attention")["area"],
+    n=len(dino),
+    untrained=spread_of(share["untrained"]),
+    labels=spread_of(share["with labels"]),
+    dino=spread_of(dino),
+    a=sum(d > u for d, u in zip(dino, share["untrained"])),
+    b=sum(d > s for d, s in zip(dino, share["with labels"])),
+)
 
 # %% [markdown] tags=["skip"]
 # The last row of the picture has the first three principal components of DINOv2's patch features as

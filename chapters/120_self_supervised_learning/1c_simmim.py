@@ -29,7 +29,6 @@ from dlcourse.notebook import (
     say,
     show_source,
 )
-from dlcourse.notebook.records import RecordError
 from dlcourse.self_supervised_learning import (
     SimMIM,
     VisionTransformer,
@@ -1039,83 +1038,77 @@ plt.show()
 keep(table=table)
 
 # %% tags=["hide-input", "check"]
-try:
-    grid = recorded("120.1c.ratio-and-block")
-    grid = grid["table"] if "table" in grid else None
-except RecordError:
-    grid = None
-if grid is None:
-    say("*The grid has not been recorded in this form yet.*")
-else:
-    masks = [name for name in grid if name.endswith("pixels")]
+grid = recorded("120.1c.ratio-and-block")["table"]
+masks = [name for name in grid if name.endswith("pixels")]
 
-    def at(name, column, part="test"):
-        return 100 * statistics.mean(grid[name][column][part])
 
-    def spread_of(name, column):
-        values = [100 * v for v in grid[name][column]["test"]]
-        return f"{statistics.mean(values):.0f} ± {statistics.stdev(values):.0f}"
+def at(name, column, part="test"):
+    return 100 * statistics.mean(grid[name][column][part])
 
-    lines = []
-    for column in grid["untrained"]:
-        best = max(masks, key=lambda m: at(m, column, "validation"))
-        lines.append(
-            f"| {column} | {best.removesuffix(', pixels')} | {spread_of(best, column)}"
-            f" | {min(at(m, column) for m in masks):.0f} to"
-            f" {max(at(m, column) for m in masks):.0f}"
-            f" | {spread_of('0.6, 4 px, normalised', column)}"
-            f" | {spread_of('untrained', column)} |"
-        )
-    say(
-        "| | best mask, by validation | its test accuracy (%) | of all masks |"
-        " normalised (0.6, 4 px) | untrained |\n|---|---|---|---|---|---|\n"
-        + "\n".join(lines)
-        + "\n\nTargets are pixels, but in the column that says normalised. Mean ±"
-        " standard deviation over 3 seeds; of all masks, the least and the largest mean."
+
+def spread_of(name, column):
+    values = [100 * v for v in grid[name][column]["test"]]
+    return f"{statistics.mean(values):.0f} ± {statistics.stdev(values):.0f}"
+
+
+lines = []
+for column in grid["untrained"]:
+    best = max(masks, key=lambda m: at(m, column, "validation"))
+    lines.append(
+        f"| {column} | {best.removesuffix(', pixels')} | {spread_of(best, column)}"
+        f" | {min(at(m, column) for m in masks):.0f} to"
+        f" {max(at(m, column) for m in masks):.0f}"
+        f" | {spread_of('0.6, 4 px, normalised', column)}"
+        f" | {spread_of('untrained', column)} |"
     )
+say(
+    "| | best mask, by validation | its test accuracy (%) | of all masks |"
+    " normalised (0.6, 4 px) | untrained |\n|---|---|---|---|---|---|\n"
+    + "\n".join(lines)
+    + "\n\nTargets are pixels, but in the column that says normalised. Mean ±"
+    " standard deviation over 3 seeds; of all masks, the least and the largest mean."
+)
 
-    def ahead(name, other, column):
-        pairs = zip(grid[name][column]["test"], grid[other][column]["test"], strict=True)
-        return [100 * (a - b) for a, b in pairs]
 
-    raw, normalised = (f"0.6, 4 px, {target}" for target in ("pixels", "normalised"))
-    gained_hue = ahead(raw, "untrained", "probe hue")
-    gained_texture = ahead(raw, "untrained", "probe texture")
-    across_targets = ahead(normalised, raw, "probe texture")
-    claim(
-        "**What carries over?** Painting pixels is worth points of the hue again ({a},"
-        " mask of 0.6 and 4 px). But here it is worth points of the texture, too ({b}),"
-        " and normalised patches do not lead there any more ({c} points to pixels).",
-        all(middle > half for middle, half in map(interval, (gained_hue, gained_texture)))
-        and interval(across_targets)[0] < interval(across_targets)[1],
-        a=pair(gained_hue),
-        b=pair(gained_texture),
-        c=pair(across_targets),
-    )
+def ahead(name, other, column):
+    pairs = zip(grid[name][column]["test"], grid[other][column]["test"], strict=True)
+    return [100 * (a - b) for a, b in pairs]
+
+
+raw, normalised = (f"0.6, 4 px, {target}" for target in ("pixels", "normalised"))
+gained_hue = ahead(raw, "untrained", "probe hue")
+gained_texture = ahead(raw, "untrained", "probe texture")
+across_targets = ahead(normalised, raw, "probe texture")
+claim(
+    "**What carries over?** Painting pixels is worth points of the hue again ({a},"
+    " mask of 0.6 and 4 px). But here it is worth points of the texture, too ({b}),"
+    " and normalised patches do not lead there any more ({c} points to pixels).",
+    all(middle > half for middle, half in map(interval, (gained_hue, gained_texture)))
+    and interval(across_targets)[0] < interval(across_targets)[1],
+    a=pair(gained_hue),
+    b=pair(gained_texture),
+    c=pair(across_targets),
+)
 
 # %% tags=["hide-input", "check"]
-try:
-    larger = recorded("120.0.benchmark-simmim")["table"]["SimMIM"]
-    start = recorded("120.0.benchmark-baselines")["table"]["random"]
-except RecordError:
-    larger = None
-if larger is not None:
-    gained = {
-        factor: [
-            100 * statistics.mean(by["logistic probe"][factor]["100"])
-            for by in (larger, start)
-        ]
-        for factor in ("shape", "texture")
-    }
-    claim(
-        "**A longer training reaches more.** In the chapter's benchmark, SimMIM of"
-        " pixels on 200,000 pictures, a probe with all labels tells {a:.0f} % of the"
-        " shapes and {c:.0f} % of the textures, where the untrained encoder gives"
-        " {b:.0f} and {d:.0f} %. The small training above, of pixels too, gained"
-        " nothing in either.",
-        all(after > before + 5 for after, before in gained.values()),
-        **dict(zip("abcd", [*gained["shape"], *gained["texture"]], strict=True)),
-    )
+larger = recorded("120.0.benchmark-simmim")["table"]["SimMIM"]
+start = recorded("120.0.benchmark-baselines")["table"]["random"]
+gained = {
+    factor: [
+        100 * statistics.mean(by["logistic probe"][factor]["100"])
+        for by in (larger, start)
+    ]
+    for factor in ("shape", "texture")
+}
+claim(
+    "**A longer training reaches more.** In the chapter's benchmark, SimMIM of"
+    " pixels on 200,000 pictures, a probe with all labels tells {a:.0f} % of the"
+    " shapes and {c:.0f} % of the textures, where the untrained encoder gives"
+    " {b:.0f} and {d:.0f} %. The small training above, of pixels too, gained"
+    " nothing in either.",
+    all(after > before + 5 for after, before in gained.values()),
+    **dict(zip("abcd", [*gained["shape"], *gained["texture"]], strict=True)),
+)
 
 # %% [markdown] tags=["skip"]
 # The paper's default is blocks of 32 pixels and a ratio of 0.6, on photographs of 192 pixels. Which
