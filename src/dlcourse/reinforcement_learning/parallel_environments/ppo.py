@@ -135,9 +135,10 @@ class PPO:
     ``hidden``: widths of both networks. ``clip``: ε. ``epochs`` passes over a rollout, each in
     ``minibatches`` parts whose sizes differ by one at most. With ``normalize_advantages`` every
     part is normalised by itself and has two steps or more: a short rollout of n steps is cut into
-    n // 2 parts instead, and one of a single step is refused. ``anneal_updates``: the learning rate falls linearly to 0 over as many
-    updates; None keeps it. ``target_kl``: ends the epochs early once the policy has moved this far
-    (nats). ``log_std``: first log standard deviation of real actions.
+    n // 2 parts instead, and one of a single step is refused. ``anneal_updates``: the learning rate
+    falls linearly to 0 over as many updates; None keeps it. ``target_kl``: ends the epochs early
+    once the policy has moved this far (nats). ``log_std``: first log standard deviation of real
+    actions.
 
     Initial weights and the order of minibatches come from ``seed`` on the CPU, so an update gives
     the same numbers on every device, up to rounding. Actions are drawn on ``device``.
