@@ -1,5 +1,7 @@
 """The batched tasks against Gymnasium's, and PPO in both."""
 
+import statistics
+
 import numpy as np
 import pytest
 import torch
@@ -170,12 +172,15 @@ def test_first_episodes_count_once_each():
 
 
 def test_ppo_learns_to_balance():
-    env = CartPole(64, seed=1)
-    agent = PPO(4, 2, discrete=True, lr=3e-3, epochs=4, minibatches=4, seed=1)
-    obs = env.reset()
-    before = first_episode_returns(agent, CartPole(64), seed=9).mean()
-    for _ in range(25):
-        rollout, obs = collect_rollout(agent, env, obs, 32)
-        agent.update(rollout)
-    after = first_episode_returns(agent, CartPole(64), seed=9).mean()
-    assert before < 120 and after > 250
+    before, after = [], []
+    for seed in (1, 2, 3):  # a single seed may be in one of its relapses when it is judged
+        env = CartPole(64, seed=seed)
+        agent = PPO(4, 2, discrete=True, lr=3e-3, epochs=4, minibatches=4,
+                    anneal_updates=30, seed=seed)  # fmt: skip
+        obs = env.reset()
+        before.append(first_episode_returns(agent, CartPole(64), seed=9).mean().item())
+        for _ in range(30):
+            rollout, obs = collect_rollout(agent, env, obs, 32)
+            agent.update(rollout)
+        after.append(first_episode_returns(agent, CartPole(64), seed=9).mean().item())
+    assert statistics.median(before) < 120 and statistics.median(after) > 250

@@ -1,8 +1,12 @@
 """What the recorded cells of 122.1c measure, at a tiny size."""
 
-import pytest
+from pathlib import Path
 
-pytest.importorskip("gymnasium")
+import numpy as np
+import pytest
+import torch
+
+gymnasium = pytest.importorskip("gymnasium")
 
 from dlcourse.reinforcement_learning import CartPole, GymnasiumVector  # noqa: E402
 from dlcourse.reinforcement_learning.experiments import (  # noqa: E402
@@ -25,6 +29,36 @@ def test_throughput_has_every_kind_and_size():
             "torch": ["2", "8"], "sync": ["2"], "async": ["2"]
         }  # fmt: skip
         assert all(len(r) == 2 and min(r) > 0 for v in found.values() for r in v.values())
+
+
+def test_gymnasiums_own_rows_move_as_its_single_environments_do():
+    rows = speed.GymnasiumArrays("CartPole-v1", 5, seed=3)
+    assert type(rows.envs.unwrapped).__name__ == "CartPoleVectorEnv"
+    singles = [gymnasium.make("CartPole-v1").unwrapped for _ in range(5)]
+    for i, single in enumerate(singles):
+        single.reset()
+        single.state = rows.envs.unwrapped.state[:, i].copy()
+    g = torch.Generator().manual_seed(0)
+    for _ in range(8):  # fewer than any pole needs to fall
+        action = torch.randint(2, (5,), generator=g)
+        step = rows.step(action)
+        for i, single in enumerate(singles):
+            obs, reward, terminated, _, _ = single.step(action[i].item())
+            np.testing.assert_allclose(step.obs[i], obs, rtol=1e-5, atol=1e-6)
+            assert (step.reward[i].item(), step.terminated[i].item()) == (reward, terminated)
+    rows.close()
+
+
+def test_all_of_gymnasiums_forms_of_cart_pole_are_contestants_on_the_page():
+    page = Path(__file__).parents[2] / "chapters/122_reinforcement_learning"
+    source = (page / "1c_parallel_environments.py").read_text()
+    cell = source.split('name="steps"')[1].split("# %%")[0]
+    for contestant in ("task.batched(n", "GymnasiumVector(task.name, n)", "asynchronous=True",
+                       "speed.GymnasiumArrays(task.name, n)"):  # fmt: skip
+        assert contestant in cell
+    kinds = {"rows": (lambda task, n: speed.GymnasiumArrays(task.name, n), "cpu", (2, 8))}
+    found = speed.throughput(speed.TASKS["CartPole"], kinds, seconds=0.02, rounds=2)
+    assert all(len(r) == 2 and min(r) > 0 for r in found["rows"].values())
 
 
 def test_the_contest_tells_who_reached_the_target():

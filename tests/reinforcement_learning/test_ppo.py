@@ -12,6 +12,7 @@ from dlcourse.reinforcement_learning import (
     clipped_surrogate,
     generalized_advantages,
 )
+from dlcourse.reinforcement_learning.parallel_environments import ppo
 from dlcourse.reinforcement_learning.parallel_environments.running import RunningMoments
 
 
@@ -286,6 +287,163 @@ def test_what_is_not_finite_is_refused_and_changes_nothing(name, value, message)
         assert torch.equal(a, b)
     assert torch.equal(before["order"], after["order"])
     assert after["reward_moments"]["count"] == 0 and after["updates"] == 0
+
+
+def as_double(rollout):
+    parts = vars(rollout).items()
+    return Rollout(**{k: v.double() if v.is_floating_point() else v for k, v in parts})
+
+
+def assert_unchanged(agent, before):
+    """Weights, Adam's moments, running statistics and both generators are those of ``before``."""
+    flat = [torch.utils._pytree.tree_leaves(x) for x in (agent.state_dict(), before)]
+    assert len(flat[0]) == len(flat[1])
+    for a, b in zip(*flat, strict=True):
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_rollout_of_another_dtype_is_taken_as_act_takes_it(discrete, dtype):
+    # Small whole numbers and halves are the same in both.
+    agents = [make(discrete, normalize_rewards=True, dtype=dtype) for _ in range(2)]
+    rollout = make_rollout(agents[0])
+    rollout = Rollout(**{k: v if v.dtype in (torch.bool, torch.int64) else (2 * v).round() / 2
+                         for k, v in vars(rollout).items()})  # fmt: skip
+    single = Rollout(**{k: v.float() if v.is_floating_point() else v
+                        for k, v in vars(rollout).items()})  # fmt: skip
+    told = [a.update(r) for a, r in zip(agents, (single, as_double(rollout)), strict=True)]
+    assert told[0] == told[1]
+    for a, b in zip(*(agent.network.parameters() for agent in agents), strict=True):
+        assert a.dtype == dtype and torch.equal(a, b)
+
+
+def test_what_is_finite_only_in_float64_is_refused_by_act_and_update():
+    agent = make()
+    rollout = as_double(make_rollout(agent))
+    rollout.observations[0, 0, 0] = 1e300
+    before = copy.deepcopy(agent.state_dict())
+    with pytest.raises(ValueError, match="observations must be finite"):
+        agent.act(rollout.observations[0])
+    with pytest.raises(ValueError, match="observations must be finite"):
+        agent.update(rollout)
+    assert_unchanged(agent, before)
+
+
+def test_an_infinite_ratio_of_a_good_action_has_no_gradient():
+    log_prob = torch.tensor([100.0, 100.0, 0.1], requires_grad=True)
+    advantage = torch.tensor([2.0, 0.0, 3.0])
+    value = clipped_surrogate(log_prob, torch.zeros(3), advantage, 0.2)
+    value.backward()
+    e = torch.tensor(0.1).exp().item()
+    assert value.item() == pytest.approx((1.2 * 2 + 3 * e) / 3)
+    assert log_prob.grad.tolist() == pytest.approx([0, 0, e])
+
+
+def test_a_rollout_far_from_the_policy_is_learned_where_all_of_it_was_good():
+    agent = make(discrete=True, normalize_advantages=False)
+    rollout = make_rollout(agent)
+    rollout.log_probs -= 100
+    rollout.rewards = rollout.rewards.abs() + 10
+    rollout.values[:], rollout.next_values[:] = 0, 0
+    told = agent.update(rollout)
+    assert told["clipped"] == 1 and told["policy_loss"] < 0
+    assert all(p.isfinite().all() for p in agent.network.parameters())
+
+
+def test_a_ratio_that_overflows_is_never_stepped_on():
+    agent = make(discrete=True, normalize_rewards=True, anneal_updates=10)
+    agent.update(make_rollout(agent))
+    rollout = make_rollout(agent, seed=1)
+    rollout.log_probs -= 100
+    before = copy.deepcopy(agent.state_dict())
+    with pytest.raises(FloatingPointError, match="smaller lr, fewer epochs or a target_kl"):
+        agent.update(rollout)
+    assert_unchanged(agent, before)
+    assert agent.update(make_rollout(agent, seed=1))["clipped"] < 1  # and goes on
+
+
+def test_an_update_that_fails_half_way_leaves_the_agent_as_it_was(monkeypatch):
+    agent = make(discrete=True, normalize_rewards=True)
+    agent.update(make_rollout(agent))
+    rollout = make_rollout(agent, seed=1)
+    before = copy.deepcopy(agent.state_dict())
+    taken, step = [], agent.optimizer.step
+
+    def overshoot():
+        taken.append(all(p.grad.isfinite().all() for p in agent.network.parameters()))
+        step()
+        if len(taken) == 2:
+            agent.network.critic[-1].bias.data.fill_(1e30)  # its square overflows
+
+    monkeypatch.setattr(agent.optimizer, "step", overshoot)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        agent.update(rollout)
+    assert taken == [True, True]  # the third gradient was not stepped on
+    assert_unchanged(agent, before)
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (0.5, r"whole numbers from 0 to 1, got 0\.5"),
+        (-0.5, r"whole numbers from 0 to 1, got -0\.5"),
+        (2.0, r"whole numbers from 0 to 1, got 2"),
+        (-1.0, r"whole numbers from 0 to 1, got -1"),
+        (torch.nan, "actions must be finite"),
+        (torch.inf, "actions must be finite"),
+    ],
+)
+def test_a_discrete_action_that_there_is_not_is_refused(action, message):
+    agent = make(discrete=True)
+    rollout = make_rollout(agent)
+    rollout.actions = rollout.actions.double()
+    rollout.actions[2, 3] = action
+    before = copy.deepcopy(agent.state_dict())
+    with pytest.raises(ValueError, match=message):
+        agent.update(rollout)
+    assert_unchanged(agent, before)
+
+
+def test_whole_numbers_may_be_of_any_dtype():
+    told = []
+    for dtype in (torch.int64, torch.int32, torch.uint8, torch.float32):
+        agent = make(discrete=True)
+        rollout = make_rollout(agent)
+        rollout.actions = rollout.actions.to(dtype)
+        told.append(agent.update(rollout))
+    assert all(t == told[0] for t in told)
+
+
+@pytest.mark.parametrize(
+    ("steps", "minibatches", "sizes"),
+    [(5, 4, [3, 2]), (3, 2, [3]), (4, 4, [2, 2]), (7, 3, [3, 2, 2]), (8, 4, [2] * 4), (2, 1, [2])],
+)
+def test_every_minibatch_is_normalised(monkeypatch, steps, minibatches, sizes):
+    seen = []
+
+    def surrogate(log_prob, old_log_prob, advantage, clip):
+        seen.append(advantage)
+        return clipped_surrogate(log_prob, old_log_prob, advantage, clip)
+
+    monkeypatch.setattr(ppo, "clipped_surrogate", surrogate)
+    agent = make(minibatches=minibatches, epochs=1)
+    agent.update(make_rollout(agent, steps=steps, envs=1))
+    assert [len(a) for a in seen] == sizes
+    for a in seen:
+        assert a.mean().item() == pytest.approx(0, abs=1e-5)
+        assert a.std().item() == pytest.approx(1, abs=1e-4)
+
+
+def test_raw_advantages_may_stand_alone_and_normalised_ones_may_not():
+    raw = make(minibatches=4, normalize_advantages=False)
+    raw.update(make_rollout(raw, steps=1, envs=1))
+    agent = make(minibatches=4)
+    before = copy.deepcopy(agent.state_dict())
+    with pytest.raises(ValueError, match="two steps or more"):
+        agent.update(make_rollout(agent, steps=1, envs=1))
+    assert torch.equal(before["order"], agent.state_dict()["order"])
+    assert agent.updates == 0
 
 
 def test_wrong_shapes_and_settings_are_refused():

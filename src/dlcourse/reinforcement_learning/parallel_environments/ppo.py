@@ -11,7 +11,7 @@ The numbers in brackets are details that the paper leaves out or buries, each wi
 2. Separate networks for policy and value, with tanh [H, A].
 3. Adam with ε = 1e-5, and a learning rate that falls to 0 [H].
 4. Generalised advantages; a time limit bootstraps, an end does not (`advantages.py`).
-5. Advantages normalised in each minibatch [H].
+5. Advantages normalised in each minibatch [H]; so none is of a single step, see `PPO`.
 6. The gradient's norm clipped at 0.5, over both networks [H].
 7. Observations with running mean and variance, clipped at ±10 [H, A]; here they stand still within
    an iteration, so that the ratio starts at exactly 1.
@@ -21,6 +21,7 @@ The numbers in brackets are details that the paper leaves out or buries, each wi
 11. Actions are kept as drawn, and clipped by the environment [H].
 """
 
+import copy
 import dataclasses
 import math
 
@@ -64,6 +65,9 @@ def clipped_surrogate(
 
     The minimum makes it a lower bound: a step that has gone too far in the good direction has no
     gradient, one that went wrong keeps its gradient, however far. All inputs (n,).
+
+    A ratio too large for its dtype, above e^88 in float32, does no harm where the advantage is at
+    least 0. Where it is negative the value is −∞: don't take a step on it (`PPO.update` refuses).
     """
     if not log_prob.shape == old_log_prob.shape == advantage.shape:
         raise ValueError(
@@ -72,7 +76,12 @@ def clipped_surrogate(
         )
     if not clip > 0:
         raise ValueError(f"clip must be positive, got {clip}")
-    ratio = (log_prob - old_log_prob).exp()  # (n,)
+    log_ratio = log_prob - old_log_prob  # (n,)
+    # With Â ≥ 0 all is flat above 1 + ε. A cap in that part, at e(1 + ε), changes neither value nor
+    # gradient; without it an infinite ratio times its gradient of 0 would be NaN. With Â < 0 the
+    # gradient does grow with the ratio, and a cap would take it away: there is none.
+    capped = log_ratio.clamp(max=1 + math.log1p(clip))
+    ratio = torch.where(advantage < 0, log_ratio, capped).exp()
     return torch.min(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
 
 
@@ -124,9 +133,12 @@ class PPO:
 
     ``discrete``: whole-number actions 0 … ``action_dim`` − 1, else real ones (A,) from a Gaussian.
     ``hidden``: widths of both networks. ``clip``: ε. ``epochs`` passes over a rollout, each in
-    ``minibatches`` parts. ``anneal_updates``: the learning rate falls linearly to 0 over as many
-    updates; None keeps it. ``target_kl``: ends the epochs early once the policy has moved this far
-    (nats). ``log_std``: first log standard deviation of real actions.
+    ``minibatches`` parts whose sizes differ by one at most. With ``normalize_advantages`` every
+    part is normalised by itself and has two steps or more: a short rollout of n steps is cut into
+    n // 2 parts instead, and one of a single step is refused. ``anneal_updates``: the learning rate
+    falls linearly to 0 over as many updates; None keeps it. ``target_kl``: ends the epochs early
+    once the policy has moved this far (nats). ``log_std``: first log standard deviation of real
+    actions.
 
     Initial weights and the order of minibatches come from ``seed`` on the CPU, so an update gives
     the same numbers on every device, up to rounding. Actions are drawn on ``device``.
@@ -233,9 +245,22 @@ class PPO:
         ρ − 1 − log ρ), ``clipped`` (share of ratios outside 1 ± ε), ``explained`` (1 − the share of
         the returns' variance that the values, before the update, left unexplained), ``lr``.
 
-        Raises ValueError for unlike shapes or anything that isn't finite, before any change.
+        Observations and all other real numbers are taken to ``device`` and ``dtype``, as in `act`.
+
+        Raises ValueError for unlike shapes or anything that isn't finite, and FloatingPointError
+        if a loss or gradient overflows, as when the policy has gone far from the one that acted. A
+        step is never taken on such a gradient; after any of these errors the agent is as before.
         """
-        self._check(rollout)
+        rollout = self._checked(rollout)
+        before = copy.deepcopy(self.state_dict())
+        try:
+            return self._learn(rollout)
+        except FloatingPointError:
+            self.load_state_dict(before)
+            raise
+
+    def _learn(self, rollout: Rollout) -> dict[str, float]:
+        """`update` of a rollout that is of the agent's device and dtype; may fail half-way."""
         rewards = self._scaled(rollout)
         advantages = generalized_advantages(
             rewards,
@@ -259,14 +284,16 @@ class PPO:
         actions = rollout.actions.flatten(0, 1)  # (TN, A) or (TN,)
         old_log_probs = rollout.log_probs.flatten()  # (TN,)
         advantages, returns = advantages.flatten(), returns.flatten()  # (TN,)
+        smallest = 2 if self.normalize_advantages else 1  # steps in a minibatch
+        parts = min(self.minibatches, len(obs) // smallest)
         for _ in range(self.epochs):
             told = []
             order = torch.randperm(len(obs), generator=self._order).to(self.device)
-            for i in order.tensor_split(min(self.minibatches, len(obs))):
+            for i in order.tensor_split(parts):
                 policy = self.network.policy(obs[i])
                 log_prob = policy.log_prob(actions[i])
                 a = advantages[i]
-                if self.normalize_advantages and len(a) > 1:
+                if self.normalize_advantages:
                     a = (a - a.mean()) / (a.std() + 1e-8)
                 policy_loss = -clipped_surrogate(log_prob, old_log_probs[i], a, self.clip)
                 value_loss = 0.5 * (self.network.value(obs[i]) - returns[i]).square().mean()
@@ -276,10 +303,18 @@ class PPO:
                 )
                 self.optimizer.zero_grad()
                 loss.backward()
-                nn.utils.clip_grad_norm_(self.network.parameters(), self.max_grad_norm)
+                norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.max_grad_norm)
+                log_ratio = (log_prob - old_log_probs[i]).detach()
+                # Clipped, an infinite norm gives NaN: the one question to the device in each step.
+                if not torch.stack([loss.detach(), norm]).isfinite().all():
+                    raise FloatingPointError(
+                        "the loss or its gradient is not finite, so nothing was learned: the "
+                        f"logarithm of the ratio π/π_old is up to {log_ratio.max().item():.3g}. "
+                        "Take a smaller lr, fewer epochs or a target_kl, and see that log_probs "
+                        "are those of the policy that acted and that rewards are not enormous"
+                    )
                 self.optimizer.step()
                 with torch.no_grad():
-                    log_ratio = log_prob - old_log_probs[i]
                     kl = (log_ratio.exp() - 1 - log_ratio).mean()
                     clipped = ((log_ratio.exp() - 1).abs() > self.clip).to(kl.dtype).mean()
                     told.append(torch.stack([policy_loss, value_loss, entropy, kl, clipped]))
@@ -349,8 +384,11 @@ class PPO:
             raise ValueError("observations must be finite: an environment has gone NaN or infinite")
         return obs
 
-    def _check(self, rollout: Rollout) -> None:
-        """Refuses a rollout of the wrong shapes, or with anything that isn't finite."""
+    def _checked(self, rollout: Rollout) -> Rollout:
+        """The rollout, of the agent's device and dtype.
+
+        Refuses wrong shapes, anything that isn't finite, and discrete actions that there aren't.
+        """
         if rollout.rewards.ndim != 2 or rollout.rewards.numel() == 0:
             raise ValueError(
                 "rewards must be (steps, environments) with at least one of each, got "
@@ -369,12 +407,29 @@ class PPO:
         for name in ("terminated", "truncated"):
             if getattr(rollout, name).dtype != torch.bool:
                 raise TypeError(f"{name} must be of dtype bool")
+        # Cast first: a finite float64 may be infinite in float32.
+        kept = {"terminated", "truncated"} | ({"actions"} if self.discrete else set())
+        cast = Rollout(**{
+            name: x.to(self.device) if name in kept else x.to(self.device, self.dtype)
+            for name, x in vars(rollout).items()
+        })  # fmt: skip
         for name in ("observations", "actions", "log_probs", "rewards", "values"):
-            if not getattr(rollout, name).isfinite().all():
+            if not getattr(cast, name).isfinite().all():
                 raise ValueError(f"{name} must be finite: nothing was learned from this rollout")
-        if not rollout.next_values[~rollout.terminated].isfinite().all():
+        if not cast.next_values[~cast.terminated].isfinite().all():
             raise ValueError("next_values must be finite wherever the episode has not terminated")
-        if self.discrete and not (
-            (rollout.actions >= 0) & (rollout.actions < self.action_dim)
-        ).all():
-            raise ValueError(f"actions must be whole numbers from 0 to {self.action_dim - 1}")
+        if self.normalize_advantages and rollout.rewards.numel() == 1:
+            raise ValueError(
+                "the advantage of a single step can't be normalised: collect two steps or more, or "
+                "set normalize_advantages=False"
+            )
+        if self.discrete:
+            a = cast.actions
+            wrong = (a < 0) | (a >= self.action_dim) | (a != a.long())
+            if wrong.any():
+                raise ValueError(
+                    f"actions must be whole numbers from 0 to {self.action_dim - 1}, got "
+                    f"{a[wrong][0].item()}"
+                )
+            cast.actions = a.long()
+        return cast
