@@ -4,6 +4,8 @@ import copy
 import itertools
 import subprocess
 import sys
+from fractions import Fraction
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -185,6 +187,116 @@ def test_thompsons_one_number_an_arm_has_the_distribution_of_drawn_parameters():
         assert np.abs(np.corrcoef(drawn.T) - np.eye(3)).max() < 0.04
     greedy = LinearThompsonSampling(3, 4, scale=0)
     np.testing.assert_array_equal(greedy.scores(x), np.zeros(3))
+
+
+def told(mean, deviation):
+    """A Thompson sampler whose scores have this mean and deviation for the context [1]."""
+    agent = LinearThompsonSampling(len(mean), 1)
+    agent.theta[:, 0], agent.inverse[:, 0, 0] = mean, np.square(deviation)
+    return agent
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_thompsons_probabilities_are_the_frequencies_of_its_choices(seed):
+    rng = np.random.default_rng(seed)
+    k = 2 + seed
+    agent = LinearThompsonSampling(k, 4, scale=0.7, seed=seed)
+    agent.update_batch(*history(rng, 12, k, 4))
+    x, n = rng.standard_normal(4), 20_000
+    before = state(agent)
+    p = agent.probabilities(x)
+    assert_same_state(agent, before)  # no number is drawn
+    assert p.shape == (k,) and p.sum() == pytest.approx(1, abs=1e-12)
+    counted = np.bincount([agent.select(x) for _ in range(n)], minlength=k)
+    assert (np.abs(counted / n - p) < 4.5 * np.sqrt(p * (1 - p) / n) + 1 / n).all()
+
+
+@pytest.mark.parametrize("narrow", [1.0, 1e-3, 1e-8])
+@pytest.mark.parametrize("gap", [0.0, 0.4, -3.0, 6.0])
+def test_thompsons_probabilities_of_two_arms_are_the_closed_form(gap, narrow):
+    p = told([0.2, 0.2 + gap], [0.5, 0.5 * narrow]).probabilities([1.0])
+    first = NormalDist().cdf(-gap / (0.5 * np.hypot(1, narrow)))  # P(score 0 > score 1)
+    np.testing.assert_allclose(p, [first, 1 - first], rtol=1e-7, atol=1e-10)
+
+
+def test_thompsons_probabilities_of_one_arm_of_equal_and_of_certain_arms():
+    assert told([3.0], [2.0]).probabilities([1.0]).tolist() == [1.0]
+    for k in (2, 5, 300):
+        p = told([0.7] * k, [0.3] * k).probabilities([1.0])
+        np.testing.assert_allclose(p, np.full(k, 1 / k), rtol=1e-10)
+    # Without width: the best, or all the equal ones; as select does.
+    agent = told([0.1, 0.5, 0.5], [1.0, 1.0, 1.0])
+    np.testing.assert_allclose(agent.probabilities([0.0]), [1 / 3] * 3)
+    agent.scale = 0.0
+    assert agent.probabilities([1.0]).tolist() == [0.0, 0.5, 0.5]
+    # Arms 1 and 2 are certain at 0, arm 0 is above with probability Φ(1).
+    p = told([1.0, 9.0, 9.0], [1.0] * 3).probabilities([[1.0], [0.0], [0.0]])
+    above = NormalDist().cdf(1.0)
+    np.testing.assert_allclose(p, [above, (1 - above) / 2, (1 - above) / 2], rtol=1e-10)
+    # An arm that is certain and better than all others can be.
+    assert told([1.0, 80.0], [1.0, 0.0]).probabilities([1.0]).tolist() == [0.0, 1.0]
+    with pytest.raises(ValueError, match="context"):
+        agent.probabilities([np.nan])
+
+
+def test_logged_thompson_probabilities_make_ips_find_the_value_of_another_policy():
+    rng = np.random.default_rng(0)
+    agent = LinearThompsonSampling(3, 2, scale=1.0, seed=1)
+    theta = np.array([[0.5, 0.0], [0.2, 0.4], [0.0, 0.8]])
+    rewards, propensities = [], []
+    taken = []
+    for i in range(1500):
+        x = np.array([1.0, rng.random()])
+        arm = agent.select(x)
+        propensities.append(agent.probabilities(x)[arm])
+        rewards.append(theta[arm] @ x + 0.1 * rng.standard_normal())
+        taken.append(arm == 1)  # the target takes arm 1 always
+        if i % 200 == 0:  # a slow learner, so that no arm dies out
+            agent.update(x, arm, rewards[-1])
+    estimate = inverse_propensity_score(rewards, propensities, np.array(taken, dtype=float))
+    assert estimate.low < 0.2 + 0.4 * 0.5 < estimate.high and estimate.standard_error < 0.05
+
+
+@pytest.mark.parametrize("size", [1.0, 1e2, 1e4, 1e6, 1e8])
+@pytest.mark.parametrize("columns", [slice(None), slice(1)])
+def test_a_sliding_window_keeps_and_forgets_rows_of_any_size(size, columns):
+    rng = np.random.default_rng(0)
+    d, window = 4, 50
+    x, r = rng.standard_normal((400, d)), rng.standard_normal(400)
+    x[:300:10, columns] *= size
+    agent = SlidingWindowLinUCB(1, d, window)
+    for i in range(len(x)):
+        agent.update(x[i], 0, r[i])
+        if i % 23 == 0 or i == len(x) - 1:
+            exact = exact_inverse(x[max(0, i + 1 - window) : i + 1])
+            error = np.linalg.norm(agent.inverse[0] - exact) / np.linalg.norm(exact)
+            assert error < 1e-8, i
+    assert np.abs(agent.theta[0] - exact @ (x[-window:].T @ r[-window:])).max() < 1e-12
+
+
+def exact_inverse(rows):
+    """(I + XᵀX)⁻¹ in fractions."""
+    d = rows.shape[1]
+    X = [[Fraction(v) for v in row] for row in rows.tolist()]
+    A = [[(i == j) + sum(x[i] * x[j] for x in X) for j in range(d)] for i in range(d)]
+    A = [row + [Fraction(i == j) for j in range(d)] for i, row in enumerate(A)]
+    for c in range(d):
+        A[c] = [v / A[c][c] for v in A[c]]
+        for i in set(range(d)) - {c}:
+            A[i] = [v - A[i][c] * pivot for v, pivot in zip(A[i], A[c])]
+    return np.array([[float(v) for v in row[d:]] for row in A])
+
+
+@pytest.mark.parametrize("size", [1.0, 1e2, 1e3, 1e5])
+def test_linucb_is_exact_near_one_and_loses_the_square_of_larger_features(size):
+    x = np.random.default_rng(0).standard_normal((30, 4))
+    x[:, 0] *= size
+    agent = LinUCB(1, 4)
+    for row in x:
+        agent.update(row, 0, 1.0)
+    exact = exact_inverse(x)
+    error = np.linalg.norm(agent.inverse[0] - exact) / np.linalg.norm(exact)
+    assert error < 1e-14 * max(1.0, size**2)
 
 
 @pytest.mark.parametrize("window", [1, 7, 50])
@@ -442,6 +554,16 @@ def test_one_row_and_weights_of_zero_are_refused_in_words():
         self_normalized_ips([1.0, 0.0], [0.5, 0.5], [0, 0])
     assert inverse_propensity_score([1.0, 0.0], [0.5, 0.5], [0, 0]).value == 0
     assert importance_weights([0.1, 0.5], [0.9, 0.1], clip=2).tolist() == [2.0, 0.2]
+
+
+@pytest.mark.parametrize("p", [5e-324, 1e-310])
+@pytest.mark.filterwarnings("error")
+def test_a_propensity_too_small_for_a_weight_is_named_and_may_be_clipped(p):
+    for estimate in (inverse_propensity_score, self_normalized_ips):
+        with pytest.raises(ValueError, match=rf"propensities\[2\] is too small .*: {p}"):
+            estimate([1.0, 0.0, 1.0], [0.5, 0.5, p], [0.5, 0.5, 1.0])
+    assert importance_weights([0.5, p], [0.5, 1.0], clip=10).tolist() == [1.0, 10.0]
+    assert importance_weights([0.5, p], [0.5, 0.0]).tolist() == [1.0, 0.0]
 
 
 # The document's listing

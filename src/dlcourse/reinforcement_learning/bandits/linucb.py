@@ -18,8 +18,11 @@ class LinUCB(RidgeArms):
     Args:
         num_arms: K.
         context_dim: d.
-        alpha: α ≥ 0, how many widths count as "could be"; 0 is greedy.
-        ridge: λ > 0.
+        alpha: α ≥ 0, how many widths count as "could be"; 0 is greedy, which can be
+            as good where contexts vary enough to explore by themselves: Bastani, Bayati and
+            Khosravi 2021, Mostly exploration-free algorithms for contextual bandits, Management
+            Science, prove it of two arms.
+        ridge: λ > 0 (1 in the paper).
         seed: of ties: a number or a ``numpy.random.Generator``.
 
     Raises ValueError or TypeError for arguments outside of these.

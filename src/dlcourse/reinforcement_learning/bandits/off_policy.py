@@ -55,7 +55,8 @@ def importance_weights(
         target_probabilities: π of the same arm, ``(n,)``, in [0, 1].
         clip: the largest weight, above 0; None leaves all as they are.
 
-    Raises ValueError, which says what is wrong; a propensity of 0 among it.
+    Raises ValueError, which says what is wrong: a propensity of 0 among it, or one so small that
+    its weight is infinite and not clipped.
     """
     p = _checks.reals(propensities, (None,), "propensities")
     pi = _checks.reals(target_probabilities, (len(p),), "target_probabilities")
@@ -66,9 +67,13 @@ def importance_weights(
         )
     if (pi < 0).any() or (pi > 1).any():
         raise ValueError(f"target_probabilities must be in [0, 1]: got {pi.min()} to {pi.max()}")
-    w = pi / p
+    with np.errstate(over="ignore"):
+        w = pi / p
     if clip is not None:
         w = np.minimum(w, _checks.finite(clip, "clip", positive=True))
+    if not np.isfinite(w).all():
+        i = int(np.flatnonzero(~np.isfinite(w))[0])
+        raise ValueError(f"propensities[{i}] is too small for a finite weight: {p[i]}. Use clip")
     return w
 
 
