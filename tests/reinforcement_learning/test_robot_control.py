@@ -1,5 +1,7 @@
 """Facts about section 122.1a: SAC, TD3, their buffer, their targets, and the listing's defects."""
 
+import copy
+import io
 import math
 
 import gymnasium as gym
@@ -133,6 +135,18 @@ def test_truncation_bootstraps_and_termination_does_not(kind):
 def test_soft_value_takes_the_least_critic_and_counts_the_log_probability():
     q = torch.tensor([[1.0, 5.0], [3.0, 2.0]])
     assert soft_value(q, torch.tensor([-1.0, 2.0]), 0.5).tolist() == [1.5, 1.0]
+
+
+def test_what_a_network_says_past_an_end_does_not_count():
+    reward, over = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 0.0])
+    assert td_target(reward, over, torch.tensor([torch.nan, 4.0]), 0.5).tolist() == [1, 4]
+
+
+@pytest.mark.parametrize("name, value", [("init_temperature", math.nan), ("target_entropy", math.nan),
+                                         ("init_temperature", math.inf)])  # fmt: skip
+def test_sac_refuses_a_temperature_or_an_entropy_that_is_not_finite(name, value):
+    with pytest.raises(ValueError, match=name):
+        SAC(1, 1, hidden=(4,), **{name: value})
 
 
 def test_td_target_refuses_shapes_that_would_broadcast():
@@ -269,6 +283,21 @@ def test_the_same_seed_gives_the_same_agent_and_a_state_dict_restores_it(kind):
     assert np.array_equal(agents[2].act(obs, True), agents[0].act(obs, True))
 
 
+@pytest.mark.parametrize("kind", [SAC, TD3])
+def test_a_copy_and_a_saved_agent_go_on_as_the_agent_itself_does(kind):
+    agent = kind(3, 2, hidden=(8,))
+    for seed in range(3):
+        agent.update(batch_of(seed=seed))
+    file = io.BytesIO()
+    torch.save(agent, file)
+    file.seek(0)
+    others = [copy.deepcopy(agent), torch.load(file, weights_only=False)]
+    for one in (agent, *others):
+        for seed in range(3, 6):
+            one.update(batch_of(seed=seed))
+    assert all(torch.equal(weights(one), weights(agent)) for one in others)
+
+
 def test_sac_acts_inside_the_bounds_and_without_noise_where_asked():
     agent = SAC(3, 2, hidden=(8,))
     many = agent.act(np.random.default_rng(0).normal(size=(200, 3)) * 5)
@@ -288,6 +317,8 @@ def test_sac_acts_inside_the_bounds_and_without_noise_where_asked():
         ("reward", torch.full((16,), torch.nan), "finite"),
         ("next_obs", torch.full((16, 3), torch.inf), "finite"),
         ("action", torch.full((16, 2), 1.5), "outside"),
+        ("action", torch.full((16, 2), torch.nan), "NaN"),
+        ("terminated", torch.full((16,), torch.nan), "terminated"),
         ("reward", torch.zeros(16, 1), "reward must be"),
         ("obs", torch.zeros(16, 4), "obs must be"),
     ],
@@ -414,6 +445,14 @@ def test_training_is_repeatable_and_learns_as_often_as_told():
     assert agents[0].updates == 30 and torch.equal(weights(agents[0]), weights(agents[1]))
 
 
+def test_training_fills_the_buffer_that_it_is_given_and_goes_on_with_it():
+    buffer, agent = ReplayBuffer(30, 1, 1), SAC(1, 1, hidden=(4,))
+    history = train(agent, Count(), 10, 0, buffer=buffer, learning_starts=5, progress=False)
+    assert history.buffer is buffer and len(buffer) == 10
+    train(agent, Count(), 12, 1, buffer=buffer, learning_starts=1, progress=False)
+    assert len(buffer) == 22 and agent.updates == 5 + 11
+
+
 def test_training_shows_its_progress(capsys):
     train(TD3(1, 1, hidden=(4,)), Count(), 8, 0, learning_starts=8, eval_env=Count(), eval_every=4)
     assert "step 8 of 8" in capsys.readouterr().err
@@ -425,6 +464,8 @@ def test_training_refuses_what_does_not_fit_before_the_first_step():
         train(SAC(2, 1, hidden=(4,)), env, 8, 0)
     with pytest.raises(ValueError, match="steps"):
         train(SAC(1, 1, hidden=(4,)), env, 0, 0)
+    with pytest.raises(ValueError, match="another environment"):
+        train(SAC(1, 1, hidden=(4,)), env, 8, 0, eval_env=env)
     assert env.episode == -1
 
 

@@ -18,6 +18,8 @@ class OffPolicyAgent(nn.Module):
     """An actor, ``num_critics`` critics, and slow copies of the critics.
 
     A subclass sets ``actor`` and says what an action, the critics' target and a step are.
+    ``state_dict`` holds the weights. To stop a training and go on with it, keep the whole agent
+    (``copy.deepcopy`` or ``torch.save(agent, file)``): optimizers and generator are in it.
     """
 
     actor: nn.Module
@@ -76,10 +78,13 @@ class OffPolicyAgent(nn.Module):
             if part.shape != shape or b == 0:
                 raise ValueError(f"{name} must be {shape} with B ≥ 1, got {tuple(part.shape)}")
         # One look at a sum is enough: NaN and infinity survive sums and products by finite weights.
-        if not bool((batch.reward.sum() + batch.obs.sum() + batch.next_obs.sum()).isfinite()):
-            raise ValueError("reward or an observation is not finite: nothing was updated")
-        if float(batch.action.abs().max()) > 1 + 1e-6:
-            raise ValueError("an action lies outside [-1, 1]: nothing was updated")
+        total = batch.reward.sum() + batch.obs.sum() + batch.next_obs.sum()
+        if not bool((total + batch.terminated.sum()).isfinite()):
+            raise ValueError(
+                "reward, terminated or an observation is not finite: nothing was updated"
+            )
+        if not float(batch.action.abs().max()) <= 1 + 1e-6:  # true for NaN, too
+            raise ValueError("an action is NaN or lies outside [-1, 1]: nothing was updated")
 
     def _critic_step(self, batch: Batch, target: Tensor) -> Tensor:
         q = self.critics(batch.obs, batch.action)  # (n, B)

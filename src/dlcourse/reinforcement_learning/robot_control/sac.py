@@ -7,6 +7,7 @@ drops the separate value network and learns the temperature.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -51,8 +52,10 @@ class SAC(OffPolicyAgent):
             obs_dim, action_dim, hidden=hidden, num_critics=num_critics, gamma=gamma, tau=tau,
             seed=seed,
         )  # fmt: skip
-        if init_temperature <= 0:
+        if not 0 < init_temperature < math.inf:
             raise ValueError(f"init_temperature must be positive, got {init_temperature}")
+        if target_entropy is not None and not math.isfinite(target_entropy):
+            raise ValueError(f"target_entropy must be finite, got {target_entropy}")
         self.actor = Actor(obs_dim, 2 * action_dim, hidden, self.generator)
         self.log_alpha = torch.nn.Parameter(torch.tensor(init_temperature).log())
         self.target_entropy = float(-action_dim if target_entropy is None else target_entropy)

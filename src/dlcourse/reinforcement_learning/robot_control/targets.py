@@ -18,7 +18,8 @@ def td_target(reward: Tensor, terminated: Tensor, next_value: Tensor, gamma: flo
             f"reward {tuple(reward.shape)}, terminated {tuple(terminated.shape)} and next_value "
             f"{tuple(next_value.shape)} must have one shape"
         )
-    return reward + gamma * (1 - terminated) * next_value
+    # Not (1 - terminated) * next_value: what a network says past an end may be NaN, and 0 * NaN too.
+    return reward + gamma * next_value.masked_fill(terminated.bool(), 0)
 
 
 def soft_value(q: Tensor, log_prob: Tensor, alpha: Tensor | float) -> Tensor:

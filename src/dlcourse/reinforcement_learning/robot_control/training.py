@@ -85,7 +85,8 @@ def train(
             Gymnasium's ways to reset a vector are known (next step, same step).
         steps: environment steps, of all copies together.
         seed: of the environment and of the uniform actions before ``learning_starts``.
-        buffer: where transitions go; by default a new one that forgets nothing.
+        buffer: where transitions go; by default a new one that forgets nothing. To train on with
+            one, give it room for both trainings, and ``learning_starts=1``.
         learning_starts: steps with uniform actions, before the first update.
         batch_size: transitions an update. updates_per_step: updates an environment step.
         eval_env: where ``evaluate`` runs at step 0 and after each ``eval_every`` steps, or None.
@@ -114,7 +115,10 @@ def train(
     low, high = space.low, space.high
     to_bounds(np.zeros(space.shape), low, high)  # finite bounds, or an error now
     same_step = vector and _resets_in_the_same_step(env)
-    buffer = buffer or ReplayBuffer(steps + n, agent.obs_dim, agent.action_dim, seed=seed)
+    if eval_env is env:
+        raise ValueError("eval_env must be another environment: evaluating would cut an episode")
+    if buffer is None:  # an empty one is false, too
+        buffer = ReplayBuffer(steps + n, agent.obs_dim, agent.action_dim, seed=seed)
     rng = np.random.default_rng(seed)
     episodes: list[tuple[int, float]] = []
     evaluations: list[tuple[int, np.ndarray]] = []
