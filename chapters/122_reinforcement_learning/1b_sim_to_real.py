@@ -3,15 +3,16 @@
 # # 122.1b Sim-to-real transfer
 #
 # A policy is trained in a simulator, because steps there cost nothing and nothing breaks. The real
-# machine then has another mass, a weaker motor, a slower wire. At the end of this section you can train
-# over many simulators at once, say how far a simulator is from the real system, find its parameters from
-# five seconds of data with an interval for each, and tell what such data can't show.
+# machine then has another mass, a weaker motor, a slower wire. At the end of this section you can
+# train over many simulators at once, say how far a simulator is from the real system, find its
+# parameters from five seconds of data with an interval for each, and tell what such data can't
+# show.
 #
-# Here, "real" is a second simulator whose parameters the learner isn't told. So we know the truth and can
-# check every step. It also means that nothing below is evidence about a machine of metal.
+# Here, "real" is a second simulator whose parameters the learner isn't told. So we know the truth
+# and can check every step. It also means that nothing below is evidence about a machine of metal.
 #
-# You need: what a policy is (the chapter's {doc}`opening <0_overview>`). PPO, which trains the policies,
-# is built in section {doc}`122.1c <1c_parallel_environments>`.
+# You need: what a policy is (the chapter's {doc}`opening <0_overview>`). PPO, which trains the
+# policies, is built in section {doc}`122.1c <1c_parallel_environments>`.
 
 # %% tags=["definitions", "hide-input", "skip"]
 import statistics
@@ -49,9 +50,10 @@ plt.style.use("dlcourse.notebook.course")
 # %% [markdown] tags=["slide"]
 # ## A question to begin with
 #
-# A pole stands on a cart, in MuJoCo {cite:p}`todorov2012mujoco`. A controller of four numbers, set by hand,
-# pushes the cart. It holds the pole in the nominal simulator. The gear says how hard the motor pushes for
-# the same command. The latency says how many control steps, of 0.04 s, a command takes to arrive. Move both.
+# A pole stands on a cart, in MuJoCo {cite:p}`todorov2012mujoco`. A controller of four numbers, set
+# by hand, pushes the cart. It holds the pole in the nominal simulator. The gear says how hard the
+# motor pushes for the same command. The latency says how many control steps, of 0.04 s, a command
+# takes to arrive. Move both.
 
 # %% tags=["hide-input"]
 NOT_YET = "*This part is not recorded yet.*"
@@ -139,14 +141,15 @@ claim(
 #
 # - **Identified**: measure the real system for a moment, estimate $\xi^*$, and train for the estimate.
 #
-# The first two need no real data. The third needs some, and a controller that excites the system; it may
-# fall and be set up again.
+# The first two need no real data. The third needs some, and a controller that excites the system;
+# it may fall and be set up again.
 #
 # ### Drawing physics
 #
-# A parameter is a *factor* of the model's own value. Factors are drawn with a uniform logarithm: on a
-# range from a quarter to four times, half the mass is as likely as double. The wrapper is for Gymnasium's MuJoCo tasks
-# {cite:p}`towers2024gymnasium`; the tests try it on two. It draws at each reset, and an action waits in a queue for its latency.
+# A parameter is a *factor* of the model's own value. Factors are drawn with a uniform logarithm: on
+# a range from a quarter to four times, half the mass is as likely as double. The wrapper is for
+# Gymnasium's MuJoCo tasks {cite:p}`towers2024gymnasium`; the tests try it on two. It draws at each
+# reset, and an action waits in a queue for its latency.
 
 # %%
 show_source(DomainRandomization.step)
@@ -185,12 +188,13 @@ claim(
 # %% [markdown] tags=["slide"]
 # ## How far is a simulator?
 #
-# A simulator is good if it goes where the real system goes. So put it into a real state $s$, give it the
-# same action, and compare the *next* states. A position in metres and a velocity in radians a second can't
-# be added. Divide each by what it usually changes in one step:
+# A simulator is good if it goes where the real system goes. So put it into a real state $s$, give
+# it the same action, and compare the *next* states. A position in metres and a velocity in radians
+# a second can't be added. Divide each by what it usually changes in one step:
 #
 # $$
-# g_i = \frac{\sqrt{\tfrac1T \sum_t (s'_{t,i} - \hat s'_{t,i})^2}}{\operatorname{std}_t(s'_{t,i} - s_{t,i})} .
+# g_i = \frac{\sqrt{\tfrac1T \sum_t (s'_{t,i} - \hat s'_{t,i})^2}}
+# {\operatorname{std}_t(s'_{t,i} - s_{t,i})} .
 # $$ (eq-1b-gap)
 #
 # At 0 the simulator is perfect. At 1 it is no better than saying "the mean change" each time.
@@ -264,22 +268,25 @@ claim(
 # %% [markdown] tags=["slide"]
 # ## Finding the parameters
 #
-# The same comparison, turned round: look for the $\xi$ with the smallest gap. With $f$ for one control step
-# of the simulator, and a scale $\sigma_i$ for each component of the state,
+# The same comparison, turned round: look for the $\xi$ with the smallest gap. With $f$ for one
+# control step of the simulator, and a scale $\sigma_i$ for each component of the state,
 #
 # $$
-# \hat\xi = \arg\min_\xi \sum_t \sum_i \Big(\frac{s'_{t,i} - f_i(s_t, a_{t-k}; \xi)}{\sigma_i}\Big)^2 .
+# \hat\xi = \arg\min_\xi \sum_t \sum_i \Big(\frac{s'_{t,i} - f_i(s_t, a_{t-k}; \xi)}
+# {\sigma_i}\Big)^2 .
 # $$ (eq-1b-identify)
 #
 # Each step starts from the *measured* state. That makes it an equation-error method
-# {cite:p}`ljung1999system`; an output-error method would run $f$ over the whole stretch from one start.
+# {cite:p}`ljung1999system`; an output-error method would run $f$ over the whole stretch from one
+# start.
 #
-# The scale is found in two steps. First it is that of {eq}`eq-1b-gap`. The sensors err alike in their own
-# units, so in these units the components err by unlike amounts. A second fit therefore takes as $\sigma_i$
-# what the first one left in component $i$. This is weighted least squares: a component that errs
-# little counts more, and the usual formula for the intervals needs errors of equal size. The factors move through their logarithms; the
-# latency $k$ is a whole number, so each is tried in turn. The reference steps one transition at a time; the
-# fast form hands all of them to `mujoco.rollout`, and a test finds both equal to the bit.
+# The scale is found in two steps. First it is that of {eq}`eq-1b-gap`. The sensors err alike in
+# their own units, so in these units the components err by unlike amounts. A second fit therefore
+# takes as $\sigma_i$ what the first one left in component $i$. This is weighted least squares: a
+# component that errs little counts more, and the usual formula for the intervals needs errors of
+# equal size. The factors move through their logarithms; the latency $k$ is a whole number, so each
+# is tried in turn. The reference steps one transition at a time; the fast form hands all of them to
+# `mujoco.rollout`, and a test finds both equal to the bit.
 
 # %%
 show_source(SystemIdentifier.predict_reference)
@@ -314,7 +321,8 @@ plt.show()
 # %% [markdown] tags=["slide"]
 # ### How sure, and of what?
 #
-# Near the estimate the residual is linear in the logarithms, with Jacobian $J$, and the covariance is
+# Near the estimate the residual is linear in the logarithms, with Jacobian $J$, and the covariance
+# is
 # $\sigma^2 (J^\top J)^{-1}$. Where $J$ has a singular value of zero, the data say nothing about that direction.
 # Let *all* masses, dampings and gears be unknown: twice of each is the same motion.
 
@@ -326,8 +334,8 @@ blind = SystemIdentifier(PendulumBatch(1, seed=0).model, everything, frame_skip=
 together = blind.directions[-1] * np.sign(blind.directions[-1][0])
 claim(
     "The singular values, over the largest, are {values}. The last direction is ({direction}): all three "
-    "together, with one sign. Every interval then is from 0 to infinity. Gear over mass is found all the same: {ratio:.3f}, "
-    "and the truth is 0.7.",
+    "together, with one sign. Every interval then is from 0 to infinity. Gear over mass is found "
+    "all the same: {ratio:.3f}, and the truth is 0.7.",
     all(np.isinf(e) for e in blind.log_error.values())
     and np.allclose(together, 3**-0.5, atol=0.01)  # equal sizes and equal signs
     and abs(blind.parameters["gear"] / blind.parameters["mass"] - 0.7) < 0.01,
@@ -337,13 +345,15 @@ claim(
 )
 
 # %% [markdown]
-# Two more things can't be had from such data. A friction between bodies that never touch has no effect, and
-# gets an infinite interval too. And an effect that the model doesn't have, such as play in a gear, is put
-# onto the parameters that it does have. An interval assumes that the model's *form* is right.
+# Two more things can't be had from such data. A friction between bodies that never touch has no
+# effect, and gets an infinite interval too. And an effect that the model doesn't have, such as play
+# in a gear, is put onto the parameters that it does have. An interval assumes that the model's
+# *form* is right.
 #
-# It also assumes that $s$ is exact and only $s'$ is measured with an error. Real sensors err on both, and
-# one measured state ends a step and starts the next one, so that neighbouring errors are related. Do the
-# intervals hold all the same? Count: many data sets of five seconds from a known system, one fit for each.
+# It also assumes that $s$ is exact and only $s'$ is measured with an error. Real sensors err on
+# both, and one measured state ends a step and starts the next one, so that neighbouring errors are
+# related. Do the intervals hold all the same? Count: many data sets of five seconds from a known
+# system, one fit for each.
 
 # %% tags=["long", "hide-input"] name="coverage"
 counted = coverage()
@@ -354,7 +364,8 @@ keep(**counted)
 COVER = values_of("122.1b.coverage", "sets", "holds", "deviation", "error")
 if COVER:
     table = [
-        "| factor | intervals that hold the truth | deviation of the estimates | mean standard error |",
+        "| factor | intervals that hold the truth | deviation of the estimates | "
+        "mean standard error |",
         "|---|---|---|---|",
     ]
     for name, count in COVER["holds"].items():
@@ -365,8 +376,8 @@ if COVER:
     share = sum(COVER["holds"].values()) / (COVER["sets"] * len(COVER["holds"]))
     claim(
         "\n".join(table)
-        + "\n\nDeviations and errors are of the logarithms. With sensors of {noise}, {share:.1f} % of the "
-        "intervals hold the truth, where 95 % are promised.",
+        + "\n\nDeviations and errors are of the logarithms. With sensors of {noise}, {share:.1f} % "
+        "of the intervals hold the truth, where 95 % are promised.",
         0.85 <= share <= 0.99,
         noise=SENSOR,
         share=100 * share,
@@ -375,8 +386,8 @@ else:
     say(NOT_YET)
 
 # %% [markdown]
-# That is one system, one controller and a small error. With a larger error of the sensors, least squares finds
-# effects too weak {cite:p}`fuller1987measurement`.
+# That is one system, one controller and a small error. With a larger error of the sensors, least
+# squares finds effects too weak {cite:p}`fuller1987measurement`.
 
 # %% mystnb={"figure": {"caption": "Estimates of the gear from five seconds against the sensors' error, three data sets for each; bars are 95 % intervals, the line is the truth.", "name": "fig-1b-bias"}, "image": {"alt": "Estimates with intervals at three sizes of the sensors' error. At the smallest they lie on the line of the truth; at the largest they lie below it."}} tags=["hide-input", "plot"]
 NOISES, DRAWS = (0.001, 0.01, 0.05), range(20, 23)
@@ -407,8 +418,8 @@ at_bound = sum(
 )
 claim(
     "The interval of the gear holds the truth in {few} of {n} data sets with an error of {small:g}, and in "
-    "{many} of {n} with {large:g}. There the mass of the pole is mostly at a bound of the search, in {bound} of {n}: an "
-    "estimate at its bound is no estimate, and its interval means nothing.",
+    "{many} of {n} with {large:g}. There the mass of the pole is mostly at a bound of the search, "
+    "in {bound} of {n}: an estimate at its bound is no estimate, and its interval means nothing.",
     held[NOISES[0]] > held[NOISES[-1]] and 2 * at_bound > len(DRAWS),
     few=held[NOISES[0]],
     many=held[NOISES[-1]],
@@ -419,8 +430,8 @@ claim(
 )
 
 # %% [markdown]
-# Filter the states first, fit whole stretches from one start, or move the system harder: each raises what is
-# seen over what is noise.
+# Filter the states first, fit whole stretches from one start, or move the system harder: each
+# raises what is seen over what is noise.
 
 # %% [markdown]
 # {{exercise 122.1b.standard-errors}}
@@ -428,25 +439,29 @@ claim(
 # %% [markdown] tags=["slide"]
 # ## The contest
 #
-# Two "real" systems are kept from all training. The first lies inside the ranges of width 1. The second has a
-# gear and a latency outside them, and lies inside the ranges of width 2. It was chosen because an agent that was trained on its true parameters,
-# with another seed and a fifth more steps, holds it: so it can be solved. In an earlier contest
-# the second system had four times the gear. Each way that was tried there fell, and nobody knew whether any
-# could stand; so it was replaced.
+# Two "real" systems are kept from all training. The first lies inside the ranges of width 1. The
+# second has a gear and a latency outside them, and lies inside the ranges of width 2. It was chosen
+# because an agent that was trained on its true parameters, with another seed and a fifth more
+# steps, holds it: so it can be solved. In an earlier contest the second system had four times the
+# gear. Each way that was tried there fell, and nobody knew whether any could stand; so it was
+# replaced.
 #
-# Width $w$ raises both ends of each range to the power $w$ and multiplies the latency by it; width 0 is
-# nominal. Each way gets the same number of control steps, the same settings of PPO, and the same seeds.
+# Width $w$ raises both ends of each range to the power $w$ and multiplies the latency by it; width
+# 0 is nominal. Each way gets the same number of control steps, the same settings of PPO, and the
+# same seeds.
 #
 # - **identified**: a new policy, trained on the intervals from five seconds of the real system;
 # - **fine-tuned**: half of the steps nominal, half on those intervals, with the first exploration noise again;
 # - **oracle**: a new policy, trained on the true parameters. Nobody has it in practice.
 #
-# The five seconds are gathered by the half-trained nominal policy, which falls and is set up again. Half of a
-# training is thus spent before "identified" begins; its own steps are as many as the others'.
+# The five seconds are gathered by the half-trained nominal policy, which falls and is set up again.
+# Half of a training is thus spent before "identified" begins; its own steps are as many as the
+# others'.
 #
-# Beside them stand controllers without a network. The *zero action* and the controller *by hand* of the first
-# picture know nothing of the systems. *Linear* is the best of 400 random gains, chosen in a simulator: on the
-# parameters identified from five seconds under the controller by hand, or on the true ones (*oracle*).
+# Beside them stand controllers without a network. The *zero action* and the controller *by hand* of
+# the first picture know nothing of the systems. *Linear* is the best of 400 random gains, chosen in
+# a simulator: on the parameters identified from five seconds under the controller by hand, or on
+# the true ones (*oracle*).
 
 # %% tags=["long", "hide-input"] name="transfer"
 result = transfer()
@@ -483,10 +498,10 @@ if RUNS:
         + "\n\nMean episode length of ten starts, out of {limit} steps; one number a seed. {steps:,} control "
         "steps for each policy. The real parameters: inside {inside}; outside {outside}."
         + (
-            "\n\nBoth systems lie inside the ranges of width 2. So its {own} on the second one are a failure "
-            "within its own ranges, not beyond them."
+            "\n\nBoth systems lie inside the ranges of width 2. So its {own} on the second one are "
+            "a failure within its own ranges, not beyond them."
             if max(wide) < 0.9 * LIMIT
-            else "\n\nBoth systems lie inside the ranges of width 2; it gets {own} on the second one."
+            else "\n\nBoth systems lie inside the ranges of width 2: {own} on the second one."
         ),
         own=own,
         limit=LIMIT,
@@ -542,16 +557,18 @@ if RUNS:
         "Paired over the seeds, with 95 % intervals:\n\n"
         + "\n".join(lines)
         + (
-            "\n\nOutside, the oracle itself does not hold the pole with {failed} of {n} seeds. The cause "
-            "was not tested: too few steps, or this training."
+            "\n\nOutside, the oracle itself does not hold the pole with {failed} of {n} seeds. The "
+            "cause was not tested: too few steps, this training, or a state that doesn't show the "
+            "actions under way."
             if failed
-            else "\n\nOutside, the oracle holds the pole with every seed: these steps suffice if the physics "
-            "are known."
+            else "\n\nOutside, the oracle holds the pole with every seed: these steps suffice if "
+            "the physics are known."
         )
         + (
-            " A network is not needed there: the linear controller that was searched on the true parameters "
-            "gets {exact}, and on the identified ones {found}. On this task, identification and a linear "
-            "search do at least as well as each policy, in both columns."
+            " A network is not needed there: the linear controller that was searched on the true "
+            "parameters gets {exact}, and on the identified ones {found}. On this task, "
+            "identification and a linear search do at least as well as the mean of every way of "
+            "training, in both columns."
             if simplest
             else ""
         )
@@ -586,8 +603,9 @@ if RUNS:
             total += len(spans)
     say(
         "\n".join(table)
-        + "\n\nThe latency is right in {right} of {n}. Of {total} intervals {held} hold the truth; so few can't "
-        "test 95 %. The coverage above was counted over more data sets, under another controller.",
+        + "\n\nThe latency is right in {right} of {n}. Of {total} intervals {held} hold the truth; "
+        "so few can't test 95 %. The coverage above was counted over more data sets, under another "
+        "controller.",
         right=right,
         n=sum(len(rows) for rows in RUNS["estimates"].values()),
         total=total,
@@ -599,9 +617,9 @@ else:
 # %% [markdown] tags=["slide"]
 # ### A map, and how wide to draw
 #
-# One contest of two systems says little about a third. The map tries each policy on 45 systems of gear and
-# latency; mass and damping stay nominal there, and a cell is the mean of only two starts a seed. The dashed
-# frame is what this width has seen in training. Move the width.
+# One contest of two systems says little about a third. The map tries each policy on 45 systems of
+# gear and latency; mass and damping stay nominal there, and a cell is the mean of only two starts a
+# seed. The dashed frame is what this width has seen in training. Move the width.
 
 # %% tags=["hide-input"]
 def draw_map(width):
@@ -640,7 +658,8 @@ else:
 if RUNS:
     M, N = RUNS["map_means"], RUNS["on_nominal"]
     table = [
-        "| width, or controller | mean over the map | at nominal, half of the steps | at nominal, all steps |",
+        "| width, or controller | mean over the map | at nominal, half of the steps | "
+        "at nominal, all steps |",
         "|---|---|---|---|",
     ]
     for width in M:
@@ -675,14 +694,15 @@ else:
     say(NOT_YET)
 
 # %% [markdown]
-# A policy without memory gives one command for a state. A strong motor and a weak one want different
-# commands, and a wide range asks for a compromise. How dear it is depends on the task: a pole that has a wide
-# margin may cost nothing, and a running robot may cost speed.
+# A policy without memory gives one command for a state. A strong motor and a weak one want
+# different commands, and a wide range asks for a compromise. How dear it is depends on the task: a
+# pole that has a wide margin may cost nothing, and a running robot may cost speed.
 #
-# Latency does more than that: it breaks the Markov property. What comes next depends on the actions that
-# are still on their way, and the state doesn't show them. With a latency of $k$, append the last $k$ actions to
-# the observation, or give the policy a memory: {cite:t}`peng2018dynamics` trained an LSTM. Our policies get
-# neither, so even the oracle sees less than the whole state.
+# Latency does more than that: it breaks the Markov property. What comes next depends on the actions
+# that are still on their way, and the state doesn't show them. With a latency of $k$, append the last
+# $k$ actions to the observation, or give the policy a memory, such as an LSTM
+# {cite:p}`peng2018dynamics`. Our policies get neither, so even the oracle sees less than the whole
+# state.
 #
 # ## Details that decide
 #
@@ -696,12 +716,13 @@ else:
 #
 # ## What experts expect
 #
-# - **RMA** {cite:p}`kumar2021rma`: the policy is trained with a learned *encoding* of $\xi$ as an input, and a
-#   second network estimates this encoding from the last states and actions. The policy adapts as it acts,
-#   where ours must do one thing for all.
-# - **A learned motor** {cite:p}`hwangbo2019agile`: a network, trained on data of the real motors, replaces the
-#   whole model of the motors in the simulator.
-# - **Residual policies** {cite:p}`johannink2019residual`: learn a correction on top of a controller that is known.
+# - **RMA** {cite:p}`kumar2021rma`: the policy is trained with a learned *encoding* of $\xi$ as an
+#   input, and a second network estimates this encoding from the last states and actions. The policy
+#   adapts as it acts, where ours must do one thing for all.
+# - **A learned motor** {cite:p}`hwangbo2019agile`: a network, trained on data of the real motors,
+#   replaces the whole model of the motors in the simulator.
+# - **Residual policies** {cite:p}`johannink2019residual`: learn a correction on top of a controller
+#   that is known.
 # - **EPOpt** {cite:p}`rajeswaran2017epopt`: train on the worst episodes of each batch, and narrow the distribution
 #   of $\xi$ with real data.
 # - **Automatic domain randomisation** {cite:p}`akkaya2019rubik`: ranges grow where the policy does well.
@@ -719,11 +740,12 @@ else:
 #
 # ## The document's own listing
 #
-# `Sim2Real` calls two methods that do not exist, and names no parameter. It asks the simulator for a state that is
-# "equivalent" to a real one, which no simulator can give. It compares states rather than what follows from them,
-# so that any physics have a gap of zero. It reads the action and drops it, keeps the real environment and
-# never uses it, and takes one mean over metres and radians. The policy is then told to adjust itself
-# by this mean, which is never negative: it doesn't say in which direction. Each has a test and a line in the {doc}`errata </book/errata>`.
+# `Sim2Real` calls two methods that do not exist, and names no parameter. It asks the simulator for
+# a state that is "equivalent" to a real one, which no simulator can give. It compares states rather
+# than what follows from them, so that any physics have a gap of zero. It reads the action and drops
+# it, keeps the real environment and never uses it, and takes one mean over metres and radians. The
+# policy is then told to adjust itself by this mean, which is never negative: it doesn't say in
+# which direction. Each has a test and a line in the {doc}`errata </book/errata>`.
 #
 # ## Quiz
 
@@ -733,13 +755,14 @@ else:
 # %% [markdown] tags=["slide"]
 # ## Summary
 #
-# - The loop is part of the physics: with the right masses, a pole still falls if commands come late.
+# - The loop is part of the physics: with the right masses, a pole still falls if commands come
+#   late.
 # - Draw factors with a uniform logarithm, anew at each reset, and always from the nominal model.
 # - Compare next states after the same state and action, in units of their usual change.
-# - Least squares on one-step predictions, each component weighted by its error, finds what moves the data;
-#   singular values tell what doesn't.
-# - Put an oracle, trained on the truth, and the simplest controllers into the same table: where they succeed,
-#   the task can be solved.
+# - Least squares on one-step predictions, each component weighted by its error, finds what moves
+#   the data; singular values tell what doesn't.
+# - Put an oracle, trained on the truth, and the simplest controllers into the same table: where
+#   they succeed, the task can be solved.
 #
 # References: each citation above leads to its source; the
 # {doc}`bibliography </book/bibliography>` lists them all.
