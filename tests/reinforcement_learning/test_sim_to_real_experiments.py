@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from dlcourse.reinforcement_learning.experiments import sim_to_real_linear as linear_runs
 from dlcourse.reinforcement_learning.experiments import sim_to_real_runs as runs
 from dlcourse.reinforcement_learning.experiments import sim_to_real_training as training
 from dlcourse.reinforcement_learning.sim_to_real.pendulum_batch import PendulumBatch
@@ -76,3 +77,29 @@ def test_a_length_counts_the_first_episode_alone(tiny):
         training.new_agent(0), [{"gear": 1e-6, "latency": 0}, {"gear": 1.0, "latency": 0}], seed=0
     )
     assert 0 < short <= 30 and 0 < long <= 30
+
+
+def test_the_baselines_without_a_network_stand_beside_the_policies(tiny):
+    found = linear_runs.baselines(seeds=(0,), episodes=1, num=40)
+    for name in runs.REALS:
+        rows = found["reals"][name]
+        assert set(rows) == {"zero action", "by hand", "linear, identified", "linear, oracle"}
+        assert len(rows["by hand"]) == len(rows["linear, identified"]) == 1
+    assert found["reals"]["inside"]["by hand"] == [30]
+    assert found["on_nominal"]["by hand"] == 30
+    assert found["map_means"]["zero action"] < found["map_means"]["by hand"]
+
+
+def test_a_linear_search_on_the_true_parameters_holds_the_second_real_system():
+    truth = runs.REALS["outside"]
+    agent = linear_runs.LinearAgent(linear_runs.search(truth, seed=0))
+    assert runs.score(agent, truth) == 1000
+    assert runs.score(linear_runs.LinearAgent(linear_runs.GAIN), truth) < 100
+
+
+def test_the_coverage_counts_intervals_and_compares_their_width_with_the_spread():
+    found = linear_runs.coverage(sets=6)
+    assert found["sets"] == 6 and set(found["holds"]) == {"mass:pole", "gear", "damping"}
+    for name, count in found["holds"].items():
+        assert 4 <= count <= 6
+        assert 0.4 < found["error"][name] / found["deviation"][name] < 2.5

@@ -1,8 +1,14 @@
 """122.1b: estimate a model's parameters from transitions of the real system.
 
 Least squares on one-step predictions: start the simulator in each measured state, apply the action
-that was in force, and compare with the next measured state. It is output-error identification
-with the shortest horizon (Ljung 1999, System Identification, chapter 3).
+that was in force, and compare with the next measured state. This is an *equation-error* method
+(Ljung 1999, System Identification, section 4.2: the ARX structure): each step starts from what was
+measured, so an error of the sensors enters the regressors, and much of it biases the estimate.
+An output-error method would run the simulator from one start over the whole stretch.
+
+The components err by unlike amounts, so the fit is done twice: first in units of the usual change,
+then in units of the error that the first fit left in each component (weighted least squares). The
+covariance of the second fit takes the errors of all components as alike, which they then are.
 """
 
 from __future__ import annotations
@@ -18,6 +24,7 @@ from dlcourse.reinforcement_learning.sim_to_real.randomization import check_rang
 
 STEP = 1e-4  # of the central differences, in the logarithm of a factor
 WEAK = 1e-4  # a direction with less than this share of the largest singular value is not seen
+EXACT = 1e-6  # an error below this share of the usual change is as good as none
 
 
 @dataclass(frozen=True)
@@ -39,11 +46,12 @@ class Identified:
     Attributes:
         parameters: the estimates; factors, and the latency in control steps.
         log_error: standard error of each factor's logarithm; inf where the data do not fix it.
-        singular_values: of the Jacobian at the estimate, in units of the residual's deviation,
+        singular_values: of the Jacobian at the estimate, in units of the errors' deviation,
             largest first; an accuracy of 1/s along each of ``directions``.
         directions: rows are directions in the logarithms of the factors, in the order of ``names``.
         names: the factors, in order.
-        residual: root mean square of the one-step error, in units of the usual one-step change.
+        residual: root mean square of the one-step error, in units of the usual one-step change,
+            after the first fit.
         residual_of_latency: the same for each latency that was tried.
     """
 
@@ -100,7 +108,7 @@ class SystemIdentifier:
         self.frame_skip = int(frame_skip)
         self._nominal = physics.copy_of(model)
         self._model = physics.copy_of(model)
-        self._data = mujoco.MjData(self._model)
+        self._data, self._scratch = mujoco.MjData(self._model), mujoco.MjData(self._model)
 
     def predict_reference(self, parameters, states, actions) -> np.ndarray:
         """Next states one by one, as the equations say; slow.
@@ -109,7 +117,7 @@ class SystemIdentifier:
         """
         import mujoco
 
-        physics.write(self._model, self._nominal, parameters)
+        physics.write(self._model, self._nominal, parameters, self._scratch)
         nq, rows = self._model.nq, []
         for state, action in zip(states, actions, strict=True):
             data = mujoco.MjData(self._model)
@@ -122,7 +130,7 @@ class SystemIdentifier:
         """As ``predict_reference``, all transitions in one call of ``mujoco.rollout``."""
         from mujoco import rollout
 
-        physics.write(self._model, self._nominal, parameters)
+        physics.write(self._model, self._nominal, parameters, self._scratch)
         time = np.zeros((len(states), 1))
         control = np.repeat(actions[:, None], self.frame_skip, axis=1)  # (T, skip, nu)
         state, _ = rollout.rollout(
@@ -131,7 +139,10 @@ class SystemIdentifier:
         return state[:, -1, 1:]  # (T, skip, 1 + nq + nv) -> (T, nq + nv)
 
     def fit(self, episodes: Sequence[Episode]) -> Identified:
-        """Estimate from episodes; all of the latencies are tried, and the best one is kept.
+        """Estimate from episodes in two steps of weighted least squares.
+
+        The first fit tries all latencies, and the best one is kept; the second fit weights each
+        component by the error that the first one left.
 
         Raises ValueError for no transitions, wrong shapes, values not finite, states that never
         change, or fewer numbers than parameters.
@@ -150,25 +161,31 @@ class SystemIdentifier:
             raise ValueError(f"{nexts.size} numbers can't fix {len(self.names)} factors")
         low, high = (np.log([self.bounds[n][k] for n in self.names]) for k in (0, 1))
 
-        def residual(theta: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        def residual(theta: np.ndarray, actions: np.ndarray, unit: np.ndarray) -> np.ndarray:
             parameters = dict(zip(self.names, np.exp(theta), strict=True))
-            return ((self.predict(parameters, states, actions) - nexts) / scale).ravel()
+            return ((self.predict(parameters, states, actions) - nexts) / unit).ravel()
 
-        def jacobian(theta: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        def jacobian(theta: np.ndarray, *args: np.ndarray) -> np.ndarray:
             steps = STEP * np.eye(len(theta))
-            columns = [residual(theta + h, actions) - residual(theta - h, actions) for h in steps]
+            columns = [residual(theta + h, *args) - residual(theta - h, *args) for h in steps]
             return np.stack(columns, axis=1) / (2 * STEP)
 
+        # First fit: each component in units of its usual change; all latencies.
         fits = {}
         start = np.clip(np.zeros(len(low)), low + 1e-3 * (high - low), high - 1e-3 * (high - low))
         for latency in self.latencies:
             actions = np.concatenate([delayed(e.actions, latency) for e in episodes])
             fits[latency] = least_squares(
-                residual, start, jacobian, bounds=(low, high), args=(actions,)
+                residual, start, jacobian, bounds=(low, high), args=(actions, scale)
             )
         size = {k: math.sqrt(2 * f.cost / nexts.size) for k, f in fits.items()}
         best = min(size, key=size.get)
-        fit = fits[best]
+        # Second fit: each component in units of its own error, so that all errors are alike.
+        actions = np.concatenate([delayed(e.actions, best) for e in episodes])
+        errors = fits[best].fun.reshape(nexts.shape)
+        unit = scale * np.maximum(np.sqrt(np.mean(errors**2, axis=0)), EXACT)
+        inner = np.clip(fits[best].x, low + 1e-6 * (high - low), high - 1e-6 * (high - low))
+        fit = least_squares(residual, inner, jacobian, bounds=(low, high), args=(actions, unit))
         # Covariance σ² (JᵀJ)⁻¹ of a least-squares estimate, by the singular values of J.
         deviation = math.sqrt(2 * fit.cost / (nexts.size - len(self.names)))
         _, values, directions = np.linalg.svd(fit.jac, full_matrices=False)

@@ -20,6 +20,7 @@ standard deviation of the sensors' error.
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -127,12 +128,18 @@ def scaled(nominal: mujoco.MjModel, parameters: Mapping[str, float]) -> dict[str
     return arrays
 
 
-def write(model: mujoco.MjModel, nominal: mujoco.MjModel, parameters: Mapping[str, float]) -> None:
+def write(
+    model: mujoco.MjModel,
+    nominal: mujoco.MjModel,
+    parameters: Mapping[str, float],
+    scratch: mujoco.MjData | None = None,
+) -> None:
     """Make ``model`` the ``nominal`` one under ``parameters``, in place.
 
     MuJoCo keeps constants that depend on masses (inverse weights, the mean inertia, what a motor
     can accelerate); ``mj_setConst`` computes them anew. It needs data to work in; we give it its
-    own, so that a running simulation keeps its state.
+    own, so that a running simulation keeps its state. Who writes often hands it over as
+    ``scratch``: it is cheaper than new data each time.
     """
     import mujoco
 
@@ -141,15 +148,15 @@ def write(model: mujoco.MjModel, nominal: mujoco.MjModel, parameters: Mapping[st
     if arrays:
         for field, array in arrays.items():
             getattr(model, field)[:] = array
-        mujoco.mj_setConst(model, mujoco.MjData(model))
+        mujoco.mj_setConst(model, mujoco.MjData(model) if scratch is None else scratch)
 
 
 def restore(model: mujoco.MjModel, nominal: mujoco.MjModel) -> None:
     """Copy every number of ``nominal`` into ``model``, bit by bit."""
     for field, array in numbers_of(nominal).items():
         target = getattr(model, field)
-        if target.flags.writeable and not np.array_equal(target, array, equal_nan=True):
-            target[...] = array
+        if target.size and target.flags.writeable:
+            target[...] = array  # without a comparison first: it costs more, and takes −0 for 0
     for field in ("meaninertia", "meanmass", "meansize", "extent"):
         setattr(model.stat, field, getattr(nominal.stat, field))
     model.stat.center[:] = nominal.stat.center
@@ -157,8 +164,15 @@ def restore(model: mujoco.MjModel, nominal: mujoco.MjModel) -> None:
 
 def numbers_of(model: mujoco.MjModel) -> dict[str, np.ndarray]:
     """All arrays of a model by name (views)."""
-    found = {name: getattr(model, name) for name in dir(model) if not name.startswith("_")}
-    return {name: x for name, x in found.items() if isinstance(x, np.ndarray)}
+    return {name: getattr(model, name) for name in _array_names(type(model))}
+
+
+@functools.cache
+def _array_names(kind: type[mujoco.MjModel]) -> tuple[str, ...]:
+    """The fields that are arrays: the same for each model, so they are looked up once."""
+    model = kind.from_xml_string("<mujoco/>")
+    names = [name for name in dir(kind) if not name.startswith("_")]
+    return tuple(name for name in names if isinstance(getattr(model, name), np.ndarray))
 
 
 def copy_of(model: mujoco.MjModel) -> mujoco.MjModel:

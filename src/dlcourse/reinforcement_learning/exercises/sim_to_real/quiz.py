@@ -10,10 +10,9 @@ QUIZ = Quiz(
             "Why not randomise everything as widely as possible?",
             [
                 Choice(
-                    "One policy must then do for all systems: it needs more steps, and may lose what "
-                    "it could do on the likely ones.",
+                    "One policy must then do for all systems, and may do worse on the likely ones.",
                     "A policy without memory gives one action for a state. Weak and strong motors "
-                    "want different ones.",
+                    "want different ones. How much this costs depends on the task: measure it.",
                     right=True,
                 ),
                 Choice(
