@@ -534,6 +534,8 @@ if CONTEST:
         0: "is not shown to differ from kale there",
         -1: "is behind kale there",
     }
+    kale = statistics.mean(SCORES["kale, then clickbait"])
+    leads = [m - kale for name in AGENTS for m in CONTEST["given the end"][name]]
     parts = []
     for name in AGENTS:
         pair = CONTEST["given the end"][name], SCORES["kale, then clickbait"]
@@ -544,18 +546,24 @@ if CONTEST:
         "clickbait for the last three items whatever they say. Against *kale, then clickbait*, "
         "which ends alike, this counts what they do before. The agent {parts}. And {kale_only} "
         "of the {n} agents that see the exposure choose only kale halfway, at each of {points} "
-        "exposures: they show no tooth of the saw there. "
+        "exposures: there they would show no tooth of the saw. "
         + (
             "So a lead over always kale may be the end alone. "
             if all(order_of(CONTEST["given the end"][name], SCORES["kale, then clickbait"]) < 1
                    for name in AGENTS)
             else ""
         )
-        + "Why the saw is not found, this contest does not say.",
+        + "Single agents do better: {ahead} of all {all} lie at least five minutes ahead of kale "
+        "when the end is given, the best by {most:.0f}; from kale to the saw it is {teeth:.0f}. "
+        "Why so few find the saw, this contest does not say.",
         parts="; the agent ".join(parts),
         kale_only=kale_only,
         n=len(CONTEST["learned policy"]),
         points=len(CONTEST["exposures"]),
+        ahead=sum(lead >= 5 for lead in leads),
+        all=len(leads),
+        most=max(leads),
+        teeth=blind - kale,
     )
     behind = [
         name for name in ("bandit", "greedy", "most popular")
