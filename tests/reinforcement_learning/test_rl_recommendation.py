@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -105,7 +106,7 @@ def test_listing_critic_loss_has_a_gradient_of_exactly_zero():
     torch.manual_seed(0)
     critic, obs, actions = nn.Linear(3, 4), torch.randn(8, 3), torch.randint(4, (8,))
     probs = torch.rand(8, 4).softmax(1)
-    # A learning rate or a larger reward can't help: the loss moves with them, its gradient does not.
+    # A learning rate or a larger reward can't help: the loss moves with them, its gradient doesn't.
     for reward in (torch.zeros(8), 100 * torch.randn(8)):
         inputs = (probs, probs, obs, actions, reward, torch.randn(8, 3), torch.zeros(8))
         _, loss = runs.listing_losses(critic, *inputs)
@@ -188,8 +189,46 @@ def test_taste_moves_clickbait_up_and_kale_down_by_its_size():
 
 def test_slate_decomposition_equals_enumeration_of_clicks():
     scores, values = torch.tensor([1.0, 2.0]), torch.tensor([10.0, 4.0])
-    assert float(slate_value(scores, values, 1.0)) == pytest.approx(0.25 * 10 + 0.5 * 4)
-    assert best_slate(scores, values, 1, 1.0) == (0,)
+    expected = 0.25 * 10 + 0.5 * 4 + 0.25 * 8
+    assert float(slate_value(scores, values, 1.0, 8.0)) == pytest.approx(expected)
+    assert best_slate(scores, values, 1, 1.0, 8.0) == (0,)
+
+
+def test_no_click_is_worth_what_follows_it():
+    scores, values = torch.tensor([5.0, 1.0, 1.0]), torch.tensor([2.0, 6.0, 1.0])
+    assert best_slate(scores, values, 2, 1.0, 5.0) == (1, 2)
+    assert float(slate_value(scores[1:], values[1:], 1.0, 5.0)) == pytest.approx(4.0)
+    assert float(slate_value(scores[1:], values[1:], 1.0, 0.0)) == pytest.approx(7 / 3)
+
+
+def test_choosing_nothing_can_make_the_less_attractive_item_the_better_slate():
+    # v_0 = 1: item 0 is worth (5 2 + V_0) / 6, item 1 is worth (1 + V_0) / 2.
+    scores, values = torch.tensor([5.0, 1.0]), torch.tensor([2.0, 1.0])
+    assert best_slate(scores, values, 1, 1.0, 0.0) == (0,)
+    assert best_slate(scores, values, 1, 1.0, 5.0) == (1,)
+
+
+@pytest.mark.parametrize(
+    ("scores", "values", "none_value"),
+    [
+        (torch.ones(3), torch.ones(3, 1), 0.0),
+        (torch.ones(1, 3), torch.ones(1, 3), 0.0),
+        (torch.ones(0), torch.ones(0), 0.0),
+        (torch.ones(2), torch.tensor([1.0, torch.nan]), 0.0),
+        (torch.ones(2), torch.ones(2), math.inf),
+    ],
+)
+def test_slates_of_other_shapes_or_without_a_value_are_refused(scores, values, none_value):
+    with pytest.raises(ValueError, match=r"must be|finite"):
+        slate_value(scores, values, 1.0, none_value)
+
+
+@pytest.mark.parametrize(
+    ("reward", "ends", "value"), [((4, 1), (4,), (4,)), ((4,), (1,), (4,)), ((4,), (4,), (4, 4))]
+)
+def test_a_critic_target_never_broadcasts(reward, ends, value):
+    with pytest.raises(ValueError, match="one shape"):
+        critic_target(torch.zeros(reward), torch.zeros(ends).bool(), torch.zeros(value), 0.9)
 
 
 @pytest.mark.parametrize(
@@ -227,13 +266,97 @@ def test_nan_and_empty_choices_are_refused_and_nothing_is_learned():
     assert all(map(torch.equal, before, agent.critics.parameters()))
 
 
+def everything_learned(agent):
+    """Parameters of actor, critics and targets."""
+    return [p for net in (agent.actor, agent.critics, agent.targets) for p in net.parameters()]
+
+
+BATCH = {
+    "obs": torch.zeros(1, 4, 2),
+    "actions": torch.zeros(1, 4, dtype=torch.long),
+    "reward": torch.ones(1, 4),
+    "next_obs": torch.zeros(1, 4, 2),
+    "terminated": torch.zeros(1, 4).bool(),
+    "next_allowed": torch.ones(1, 4, 3).bool(),
+    "allowed": torch.ones(1, 4, 3).bool(),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("reward", torch.ones(1, 4, 1)),
+        ("reward", torch.ones(4)),
+        ("terminated", torch.zeros(1, 1).bool()),
+        ("terminated", torch.zeros(1, 4)),
+        ("actions", torch.zeros(1, 3, dtype=torch.long)),
+        ("actions", torch.zeros(1, 4)),
+        ("next_obs", torch.zeros(1, 1, 2)),
+        ("allowed", torch.ones(1, 1, 3).bool()),
+        ("next_allowed", torch.ones(1, 1, 3).bool()),
+    ],
+)
+def test_an_update_of_another_shape_or_type_is_refused_and_nothing_is_learned(name, value):
+    agent = DiscreteSAC(2, 3)
+    agent.update(**BATCH)
+    before = [p.clone() for p in everything_learned(agent)]
+    with pytest.raises(ValueError, match=name):
+        agent.update(**{**BATCH, name: value})
+    assert all(map(torch.equal, before, everything_learned(agent)))
+
+
+def test_an_empty_batch_is_refused_and_nothing_is_learned():
+    agent = DiscreteSAC(2, 3)
+    before = [p.clone() for p in everything_learned(agent)]
+    with pytest.raises(ValueError, match="B at least 1"):
+        agent.update(**{name: x[:, :0] for name, x in BATCH.items()})
+    assert all(map(torch.equal, before, everything_learned(agent)))
+
+
 def test_recommender_shows_each_item_once_and_logs_propensities():
     served = Recommender(DiscreteSAC(2, 3))
-    assert {served.recommend("u", [0.0, 1.0]) for _ in range(3)} == {0, 1, 2}
-    assert served.log[-1][2] == pytest.approx(1.0)
+    assert {served.recommend("u", [0.0, 1.0]).item for _ in range(3)} == {0, 1, 2}
+    assert served.log[-1].propensity == pytest.approx(1.0)
     with pytest.raises(ValueError, match="no item"):
         served.recommend("u", [0.0, 1.0])
     assert len(served.log) == 3
+
+
+def test_another_policy_can_be_evaluated_on_the_log_of_the_recommender():
+    # Minutes are 10, 20, 30 by item. The other policy is uniform over what is allowed.
+    served = Recommender(DiscreteSAC(2, 3, seed=3), seed=1)
+    for user in range(1500):
+        served.mark_shown(user, user % 3)  # so 15, 20 and 25 are the means of what is left
+        served.recommend(user, [1.0, 0.5])
+    for event in reversed(range(1500)):  # rewards come late, and in another order
+        served.give_reward(event, 10.0 * (1 + served.log[event].item))
+    weights = [1 / sum(row.allowed) / row.propensity for row in served.log]
+    estimate = sum(w * row.reward for w, row in zip(weights, served.log, strict=True)) / 1500
+    assert estimate == pytest.approx(20.0, rel=0.05)
+    logged = sum(row.reward for row in served.log) / 1500
+    assert abs(logged - 20.0) > 1.0  # without the weights the log tells of its own policy
+    assert served.log[7].obs == (1.0, 0.5) and served.log[7].allowed == (True, False, True)
+
+
+def test_a_reward_joins_one_event_once():
+    served = Recommender(DiscreteSAC(2, 3))
+    first, second = (served.recommend(user, [0.0, 1.0]) for user in ("Ada", "Emmy"))
+    served.give_reward(second.event, 12.5)
+    assert [row.reward for row in served.log] == [None, 12.5]
+    for event, reward in ((second.event, 1.0), (2, 1.0), (-1, 1.0), (first.event, math.nan)):
+        with pytest.raises(ValueError, match=r"event|finite"):
+            served.give_reward(event, reward)
+    assert [row.reward for row in served.log] == [None, 12.5]
+
+
+def test_a_numpy_integer_is_an_item_and_a_float_or_bool_is_none():
+    served = Recommender(DiscreteSAC(2, 3))
+    served.mark_shown("Ada", np.int64(1))
+    assert served.shown["Ada"] == {1}
+    for item in (0.0, np.float64(2), True):
+        with pytest.raises(TypeError):
+            served.mark_shown("Ada", item)
+    assert served.shown["Ada"] == {1}
 
 
 def test_users_with_drift_have_no_one_dimensional_optimum():

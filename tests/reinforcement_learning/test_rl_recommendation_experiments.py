@@ -19,7 +19,7 @@ def test_contest_scores_the_optimum_as_planning_does_and_nobody_beats_it(found):
     scores = {name: sum(row["minutes"]) / 2 for name, row in found["scores"].items()}
     exact = optimal_values(UserModel(sensitivity=0.1, horizon=12)).start
     assert scores["optimum"] == pytest.approx(exact, rel=0.003)
-    assert max(scores.values()) <= 1.003 * exact and len(scores) == 9
+    assert max(scores.values()) <= 1.003 * exact and len(scores) == 12
 
 
 def test_contest_keeps_a_run_each_and_a_policy_over_exposures(found):
@@ -47,3 +47,22 @@ def test_interval_pairs_over_seeds():
 def test_bandit_finds_the_item_with_the_most_minutes_where_nothing_reacts():
     user = UserModel(sensitivity=0.0, innovation=0.0)
     assert runs.bandit(user, runs=2, rate=0.3, users=64, sessions=2).tolist() == [4, 4]
+
+
+def test_a_saw_that_sees_nothing_is_as_good_as_a_rule_that_sees_the_exposure():
+    user = UserModel(sensitivity=0.1)
+    rules = runs.rules(user, 4, sessions=1, users=8)
+    names = ("optimum", "always kale", "kale, then clickbait", "saw, seeing nothing", "threshold")
+    minutes = [sum(runs.play(user, rules[name], 4)[0]) / 4 for name in names]
+    assert minutes == pytest.approx([1043.5, 1000.2, 1023.3, 1043.4, 1043.4], abs=0.2)
+
+
+def test_the_end_is_given_to_clickbait_and_the_rest_left_to_the_policy(found):
+    user = UserModel(horizon=8)
+    act = runs.end_with_clickbait(user, lambda t, o, i: torch.full((2, 3), 1))
+    assert [act(t, None, None).tolist() for t in (0, 4)] == [[1] * 6] * 2
+    assert [act(t, None, None).tolist() for t in (5, 7)] == [[4] * 6] * 2
+    assert {name: len(row) for name, row in found["given the end"].items()} == {
+        "learned, latent": 2,
+        "learned, history": 2,
+    }

@@ -16,6 +16,9 @@ SETTINGS = {
 }
 CHOSEN = {observe: "discount 0.98" for observe in ("latent", "history")}
 RATE = 0.2
+LAST = 3  # items of a session that the rules of thumb give to clickbait
+PERIOD = 5  # steps of the saw that sees nothing
+THRESHOLD = 2.6  # exposure above which the rule that sees it shows clickbait
 
 
 def train(
@@ -154,6 +157,15 @@ def constant(items):
     return lambda time, obs, info: items[:, None].expand(len(items), len(obs) // len(items))
 
 
+def end_with_clickbait(user, choose, clickbait=4):
+    """Let `choose` act, and show clickbait for the last items whatever it says."""
+    def act(time, obs, info):
+        items = choose(time, obs, info).flatten()
+        return torch.full_like(items, clickbait) if time >= user.horizon - LAST else items
+
+    return act
+
+
 def rules(user, runs=10, seed=0, rate=0.1, **size):
     """Everything but the agent; what is estimated comes from as many sessions as it learns in."""
     plan = optimal_values(user)
@@ -165,9 +177,19 @@ def rules(user, runs=10, seed=0, rate=0.1, **size):
         x = torch.stack([torch.ones_like(z), z, z**2], -1)  # (runs, U, 3)
         return (x @ weights.mT).argmax(-1)
 
+    def saw(time, obs, info):
+        return torch.full((len(obs),), 4 if time % PERIOD == PERIOD - 1 else 0)
+
+    def above(time, obs, info):
+        return 4 * (info["exposure"] > THRESHOLD).long()
+
+    kale = constant(torch.zeros(runs, dtype=torch.long))
     return {
         "optimum": lambda t, o, i: plan.act(t, i["exposure"]),
-        "always kale": constant(torch.zeros(runs, dtype=torch.long)),
+        "always kale": kale,
+        "kale, then clickbait": end_with_clickbait(user, kale),
+        "saw, seeing nothing": end_with_clickbait(user, saw),
+        "threshold": end_with_clickbait(user, above),
         "bandit": constant(bandit(user, runs, seed=seed, rate=rate, **size)),
         "greedy": greedy,
         "most popular": constant(mean.argmax(1)),
@@ -180,23 +202,29 @@ def contest(user, runs=10, sessions=40, users=128, test_users=200, batch=256):
     """All on the same users: {name: {"minutes": [runs], "satisfaction": [T]}}, and the policy map.
 
     The map: items of each run's agent (runs, Z) and of the optimum (Z) halfway, over exposures.
+    "given the end" has the minutes of each agent [runs] where clickbait replaces its last items:
+    against "kale, then clickbait", which ends alike, this counts what it does before the end.
     """
     size = {"sessions": sessions, "users": users}
     found = {
         name: play(user, rule, runs, test_users)
         for name, rule in rules(user, runs, rate=RATE, **size).items()
     }
+    given_the_end = {}
     half, z = user.horizon // 2, torch.linspace(-3.3, 3.3, 67)
     for name, observe in (("learned, latent", "latent"), ("learned, history", "history")):
         setting = SETTINGS[CHOSEN[observe]]
         agent = train(user, runs, observe=observe, batch=batch, **size, **setting)
         found[name] = play(user, learned(agent), runs, test_users, observe)
+        ended = end_with_clickbait(user, learned(agent))
+        given_the_end[name] = play(user, ended, runs, test_users, observe)[0]
         if observe == "latent":
             obs = torch.stack([z / 3, torch.full_like(z, 1 - half / user.horizon)], 1)
             every = torch.ones(runs, len(z), 5, dtype=torch.bool)
             shown = agent.act(obs.expand(runs, -1, -1), every, deterministic=True)
     return {
         "scores": {name: {"minutes": m, "satisfaction": s} for name, (m, s) in found.items()},
+        "given the end": given_the_end,
         "exposures": z.tolist(),
         "learned policy": shown.tolist(),
         "best policy": optimal_values(user).act(half, z.numpy()).tolist(),

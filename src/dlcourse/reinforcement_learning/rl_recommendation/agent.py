@@ -67,9 +67,24 @@ class DiscreteSAC:
         return torch.multinomial(flat, 1, generator=self.random).view(obs.shape[:2])
 
     def update(self, obs, actions, reward, next_obs, terminated, next_allowed, allowed):
-        """One step of critics and actor; (S, B, ...) each. Returns both losses (mean over S)."""
+        """One step of critics and actor. Returns both losses (mean over S).
+
+        actions (int64), reward and terminated (bool) are (S, B) with B >= 1, observations
+        (S, B, D), both masks (S, B, A). Another shape is a ValueError, and nothing is learned.
+        """
         self._check(obs)
         self._check(next_obs)
+        s, b = obs.shape[:2]
+        for name, x, shape in (
+            ("actions", actions, (s, b)), ("reward", reward, (s, b)),
+            ("terminated", terminated, (s, b)), ("next_obs", next_obs, obs.shape),
+            ("allowed", allowed, (s, b, self.num_actions)),
+            ("next_allowed", next_allowed, (s, b, self.num_actions)),
+        ):
+            if x.shape != shape:
+                raise ValueError(f"{name} must be {tuple(shape)}, got {tuple(x.shape)}")
+        if actions.dtype != torch.int64 or terminated.dtype != torch.bool:
+            raise ValueError("actions must be int64 and terminated bool")
         if not reward.isfinite().all():
             raise ValueError("a reward is NaN or infinite: nothing was learned from this batch")
         if ((actions < 0) | (actions >= self.num_actions)).any():
@@ -100,9 +115,11 @@ class DiscreteSAC:
         return critic_loss.mean().item(), actor_loss.mean().item()
 
     def _check(self, obs):
-        if obs.ndim != 3 or obs.shape[0] != self.runs or obs.shape[2] != self.obs_dim:
+        fits = obs.ndim == 3 and obs.shape[0] == self.runs and obs.shape[2] == self.obs_dim
+        if not fits or obs.shape[1] == 0:
             raise ValueError(
-                f"observations are ({self.runs}, B, {self.obs_dim}), got {tuple(obs.shape)}"
+                f"observations are ({self.runs}, B, {self.obs_dim}) with B at least 1, "
+                f"got {tuple(obs.shape)}"
             )
         if not obs.isfinite().all():
             raise ValueError("an observation is NaN or infinite")

@@ -22,7 +22,17 @@ def soft_value(log_policy, q, temperature):
 
 
 def critic_target(reward, terminated, next_value, discount):
-    """Return r + discount V(s') where the session goes on, and r at its end; no gradient."""
+    """Return r + discount V(s') where the session goes on, and r at its end; no gradient.
+
+    reward, terminated (bool) and next_value have one shape; another shape is a ValueError, since
+    broadcasting would pair each reward with the values of other transitions.
+    """
+    if terminated.dtype != torch.bool or not reward.shape == terminated.shape == next_value.shape:
+        raise ValueError(
+            "reward, terminated (bool) and next_value need one shape, got "
+            f"{tuple(reward.shape)}, {tuple(terminated.shape)} ({terminated.dtype}), "
+            f"{tuple(next_value.shape)}"
+        )
     return (reward + discount * torch.where(terminated, 0.0, next_value)).detach()
 
 
