@@ -2,7 +2,7 @@
 
 Russac, Vernade and Cappé (2019), Algorithm 1 (D-LinUCB): ridge regression with the weight γᵃ for an
 observation that is a updates old. They have one parameter vector for all actions; here each arm
-has one, and the age counts the updates of all arms.
+has one, and the age counts the updates of all arms. Their radius β_t is a constant α here.
 """
 
 from __future__ import annotations

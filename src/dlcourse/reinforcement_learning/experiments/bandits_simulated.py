@@ -329,7 +329,7 @@ def shared_features(
 
 
 def at_an_edge(table: Mapping[str, float]) -> bool:
-    """Whether the best of a grid's settings, in the order of the grid, is its first or last.
+    """Whether the setting with the least value is the smallest or the largest of its grid.
 
     Settings of several parts ("0.3 500") are at an edge if one part is.
     """
