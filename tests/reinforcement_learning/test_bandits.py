@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dlcourse.reinforcement_learning import (
+    DiscountedLinUCB,
     HybridLinUCB,
     LinearThompsonSampling,
     LinUCB,
@@ -52,6 +53,7 @@ AGENTS = {
     "linucb": lambda **k: LinUCB(3, 4, **k),
     "thompson": lambda **k: LinearThompsonSampling(3, 4, **k),
     "window": lambda **k: SlidingWindowLinUCB(3, 4, 5, **k),
+    "discounted": lambda **k: DiscountedLinUCB(3, 4, 0.9, **k),
 }
 
 
@@ -126,7 +128,7 @@ def test_a_batch_is_learned_as_one_by_one_and_in_any_order(kind, n):
     for name in ("inverse", "theta", "response"):
         np.testing.assert_allclose(getattr(batch, name), getattr(single, name), atol=1e-10)
     assert batch.counts.tolist() == single.counts.tolist()
-    if kind != "window":  # whose window depends on the order
+    if kind not in ("window", "discounted"):  # to which the order matters
         late, order = AGENTS[kind](), rng.permutation(n)
         late.update_batch(x[order], arms[order], r[order])
         np.testing.assert_allclose(late.theta, single.theta, atol=1e-10)
@@ -315,6 +317,42 @@ def test_a_sliding_window_is_a_fresh_fit_of_its_last_observations(window):
             assert agent.counts.tolist() == fresh.counts.tolist()
 
 
+@pytest.mark.parametrize("discount", [0.5, 0.9, 0.99, 1.0])
+def test_a_discount_is_the_ridge_solution_with_the_weights_written_out(discount):
+    rng = np.random.default_rng(4)
+    k, d, n, ridge, alpha = 3, 4, 300, 0.2, 0.4
+    agent = DiscountedLinUCB(k, d, discount, alpha, ridge)
+    x, arms, r = history(rng, n, k, d)
+    for i in range(n):
+        agent.update(x[i], arms[i], r[i])
+        if i not in (0, 1, 30, n - 1):
+            continue
+        w = discount ** (i - np.arange(i + 1.0))
+        context = rng.standard_normal(d)
+        bound = np.empty(k)
+        for a in range(k):
+            mine = arms[: i + 1] == a
+            xa, wa = x[: i + 1][mine], w[mine, None]
+            A = ridge * np.eye(d) + xa.T @ (wa * xa)
+            squared = ridge * np.eye(d) + xa.T @ (wa**2 * xa)
+            theta = np.linalg.solve(A, xa.T @ (wa[:, 0] * r[: i + 1][mine]))
+            u = np.linalg.solve(A, context)
+            np.testing.assert_allclose(agent.theta[a], theta, rtol=1e-8, atol=1e-10)
+            bound[a] = context @ theta + alpha * np.sqrt(u @ squared @ u)
+        np.testing.assert_allclose(agent.scores(context), bound, rtol=1e-8, atol=1e-10)
+        rows = np.tile(context, (k, 1))
+        np.testing.assert_allclose(agent.scores(rows), bound, rtol=1e-8, atol=1e-10)
+
+
+def test_a_discount_of_one_is_linucb():
+    rng = np.random.default_rng(5)
+    ours, plain = DiscountedLinUCB(3, 4, 1.0, 0.7), LinUCB(3, 4, 0.7)
+    for x, arm, r in zip(*history(rng, 100, 3, 4)):
+        ours.update(x, arm, r)
+        plain.update(x, arm, r)
+    np.testing.assert_allclose(ours.scores(x), plain.scores(x), rtol=1e-9)
+
+
 def test_taking_an_observation_away_undoes_adding_it():
     rng = np.random.default_rng(0)
     inverse = np.eye(5) / 2
@@ -429,6 +467,8 @@ def test_a_bad_update_of_the_hybrid_changes_nothing(arguments, message):
         (lambda: LinUCB(2, 2, ridge=0), "ridge must be finite and > 0"),
         (lambda: LinearThompsonSampling(2, 2, scale=np.inf), "scale must be finite"),
         (lambda: SlidingWindowLinUCB(2, 2, 0), "window must be at least 1"),
+        (lambda: DiscountedLinUCB(2, 2, 0.0), "discount must be finite and > 0"),
+        (lambda: DiscountedLinUCB(2, 2, 1.1), "discount must be at most 1"),
         (lambda: HybridLinUCB(2, 2, 0), "shared_dim must be at least 1"),
     ],
 )

@@ -54,10 +54,49 @@ def test_curves_and_drift_have_one_list_a_seed():
     found = bandits_simulated.regret_curves(40, range(2), range(1000, 1001))
     assert set(found["curves"]) == {"random", "greedy", *bandits_simulated.GRIDS}
     assert all(np.shape(c) == (2, len(found["times"])) for c in found["curves"].values())
-    drift = bandits_simulated.drifting((0.3,), (10, 20), 90, 30, range(2), range(1000, 1001))
-    assert set(drift["curves"]) == {"changes", "stays"} and drift["window"] in (10, 20)
+    drift = bandits_simulated.drifting(
+        (0.3, 1.0), (0.3,), (10, 20), (5, 9), 90, 30, range(2), range(1000, 1001)
+    )
+    assert set(drift["curves"]) == {"changes", "stays"}
+    assert {len(table) for table in drift["tuned"].values()} == {2}
+    assert drift["settings"]["window"][1] in ("10", "20")
+    assert set(drift["curves"]["stays"]) == {*drift["curves"]["changes"], "same α"}
     late = bandits_simulated.delayed_rewards({"LinUCB": 0.3, "Thompson": 0.3}, 20, range(2))
     assert late["LinUCB"]["delay"]["0"] == late["LinUCB"]["batch"]["0"]
+
+
+def test_every_contestant_has_as_many_settings():
+    for grids in (bandits_simulated.GRIDS, bandits_simulated.ITEM_GRIDS, bandits_digits.GRIDS):
+        assert {len(grid) for grid in grids.values()} == {5}
+    pairs = len(bandits_simulated.FORGETTING_ALPHAS)
+    assert len(bandits_simulated.ALPHAS) == pairs * len(bandits_simulated.WINDOWS)
+    assert len(bandits_simulated.ALPHAS) == pairs * len(bandits_simulated.MEMORIES)
+
+
+def test_settings_are_chosen_at_the_length_that_is_reported_and_on_other_worlds():
+    found = bandits_simulated.regret_curves(30, range(2), range(1000, 1002))
+    assert found["tuned"] == bandits_simulated.choose(30, range(1000, 1002))
+    assert not set(bandits_simulated.TUNING) & set(bandits_simulated.SEEDS)
+
+
+def test_an_edge_of_a_grid_is_told():
+    assert bandits_simulated.at_an_edge({"0.1": 2.0, "0.3": 1.5, "1.0": 1.0})
+    assert not bandits_simulated.at_an_edge({"0.1": 2.0, "0.3": 0.5, "1.0": 1.0})
+    grid = {f"{a} {w}": abs(a - 2) + abs(w - 20) for a in (1, 2, 3) for w in (10, 20, 30)}
+    assert not bandits_simulated.at_an_edge(grid)
+    assert bandits_simulated.at_an_edge({**grid, "2 30": -1.0})
+
+
+def test_where_all_is_shared_the_hybrid_form_needs_one_parameter_vector():
+    def end(kind, share):
+        return np.mean([
+            bandits_simulated.run_items(kind, 0.3, seed, share, 400)[-1] for seed in range(3)
+        ])
+
+    assert end("hybrid", 1.0) < 0.8 * end("LinUCB", 1.0)
+    found = bandits_simulated.shared_features(20, range(2), range(1000, 1001), (0.5,))
+    assert set(found["regret"]["0.5"]) == set(bandits_simulated.ITEM_GRIDS)
+    assert all(len(ends) == 2 for ends in found["regret"]["0.5"].values())
 
 
 def test_the_digits_for_settings_are_not_those_reported():

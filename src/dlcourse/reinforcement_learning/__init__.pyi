@@ -1,3 +1,4 @@
+from .bandits.discounted import DiscountedLinUCB as DiscountedLinUCB
 from .bandits.hybrid import HybridLinUCB as HybridLinUCB
 from .bandits.linucb import LinUCB as LinUCB
 from .bandits.linucb import LinUCBReference as LinUCBReference

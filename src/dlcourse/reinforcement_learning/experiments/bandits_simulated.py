@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from dlcourse.reinforcement_learning.bandits.discounted import DiscountedLinUCB
+from dlcourse.reinforcement_learning.bandits.hybrid import HybridLinUCB
 from dlcourse.reinforcement_learning.bandits.linucb import LinUCB
 from dlcourse.reinforcement_learning.bandits.ridge_arms import RidgeArms
 from dlcourse.reinforcement_learning.bandits.sliding_window import SlidingWindowLinUCB
@@ -23,14 +25,19 @@ STEPS = 10_000
 #: Seeds that choose settings, and seeds that are reported.
 TUNING = range(1000, 1003)
 SEEDS = range(12)
+#: As many settings for each kind, tried at the length that is reported.
 GRIDS = {
-    "ε-greedy": (0.01, 0.03, 0.1, 0.3),
-    "LinUCB": (0.03, 0.1, 0.3, 1.0, 3.0),
+    "ε-greedy": (0.003, 0.01, 0.03, 0.1, 0.3),
+    "LinUCB": (0.1, 0.3, 1.0, 3.0, 10.0),
     "Thompson": (0.03, 0.1, 0.3, 1.0, 3.0),
 }
 DELAYS = (0, 10, 100, 1000)
-WINDOWS = (250, 500, 1000, 2000)
 CHANGE = 3000  # steps between two changes of all θ
+#: Twelve settings for each form where rewards change: α, or four α by three lengths of memory.
+ALPHAS = (0.1, 0.3, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 14.0, 20.0, 30.0, 50.0)
+FORGETTING_ALPHAS = (0.1, 0.3, 1.0, 3.0)
+WINDOWS = (250, 500, 1000)
+MEMORIES = (125, 250, 500)  # 1 / (1 − γ)
 
 
 class EpsilonGreedy(RidgeArms):
@@ -148,7 +155,7 @@ def regret_curves(steps: int = STEPS, seeds: Sequence[int] = SEEDS, tuning=TUNIN
     Returns "tuned" (final regret of each setting), "settings", "times" ``(n,)`` and "curves":
     kind to one list a seed of regret at those times.
     """
-    tuned = choose(steps // 2, tuning)
+    tuned = choose(steps, tuning)
     settings = {kind: best(table) for kind, table in tuned.items()}
     times = np.unique(np.geomspace(10, steps, 40).astype(int))
     curves = {
@@ -190,42 +197,145 @@ def delayed_rewards(
 
 
 def drifting(
-    alphas: Sequence[float] = (0.1, 0.3, 1.0),
+    alphas: Sequence[float] = ALPHAS,
+    forgetting_alphas: Sequence[float] = FORGETTING_ALPHAS,
     windows: Sequence[int] = WINDOWS,
+    memories: Sequence[int] = MEMORIES,
     steps: int = 3 * CHANGE,
     change: int = CHANGE,
-    seeds: Sequence[int] = range(12),
-    tuning: Sequence[int] = range(1000, 1003),
+    seeds: Sequence[int] = SEEDS,
+    tuning: Sequence[int] = TUNING,
 ) -> dict:
-    """LinUCB and its sliding-window form where θ changes, and where it does not.
+    """LinUCB, its sliding-window form and its discounted form where θ changes, and where it stays.
 
-    Both forms have the same values of α to choose from, the window as well, on worlds that change.
-    Returns the settings, "times", and "curves": "changes" or "stays", form, one list a seed.
+    Each form has as many settings to choose from, on changing worlds for tuning. Where θ stays, the
+    setting is still the one that was best where it changes; so "same α" is there as well: LinUCB
+    with the window's α, which differs from the window by what it remembers only.
+
+    Returns "tuned" (form to final regret of each setting), "settings" (form to its parts as text),
+    "times", and "curves": "changes" or "stays", form, one list a seed.
     """
-
-    def forgets(alpha, window):
-        return lambda s: SlidingWindowLinUCB(ARMS, DIM, window, alpha, seed=s)
-
-    def remembers(alpha):
-        return lambda s: LinUCB(ARMS, DIM, alpha, seed=s)
-
-    def regret(make):
-        return float(np.mean([run(make, seed, steps, change=change)[-1] for seed in tuning]))
-
-    plain = {str(a): regret(remembers(a)) for a in alphas}
-    window = {f"{a} {w}": regret(forgets(a, w)) for a in alphas for w in windows}
-    a, w = min(window, key=window.__getitem__).split()
-    forms = {"remembers all": remembers(best(plain)), "window": forgets(float(a), int(w))}
-    times = np.arange(steps // 45, steps + 1, steps // 45)
-    curves = {
-        world: {
-            form: [run(make, s, steps, change=every)[times - 1].tolist() for s in seeds]
-            for form, make in forms.items()
+    makers: dict[str, Callable] = {
+        "remembers all": lambda a: lambda s: LinUCB(ARMS, DIM, float(a), seed=s),
+        "window": lambda a, w: (
+            lambda s: SlidingWindowLinUCB(ARMS, DIM, int(w), float(a), seed=s)
+        ),
+        "discount": lambda a, n: (
+            lambda s: DiscountedLinUCB(ARMS, DIM, 1 - 1 / int(n), float(a), seed=s)
+        ),
+    }  # fmt: skip
+    grids = {
+        "remembers all": [(str(a),) for a in alphas],
+        "window": [(str(a), str(w)) for a in forgetting_alphas for w in windows],
+        "discount": [(str(a), str(n)) for a in forgetting_alphas for n in memories],
+    }
+    tuned = {
+        form: {
+            " ".join(parts): float(
+                np.mean([
+                    run(makers[form](*parts), seed, steps, change=change)[-1] for seed in tuning
+                ])
+            )
+            for parts in grid
         }
+        for form, grid in grids.items()
+    }  # fmt: skip
+    settings = {form: min(table, key=table.__getitem__).split() for form, table in tuned.items()}
+    forms = {form: makers[form](*parts) for form, parts in settings.items()}
+    times = np.arange(steps // 45, steps + 1, steps // 45)
+
+    def curve(make, every):
+        return [run(make, s, steps, change=every)[times - 1].tolist() for s in seeds]
+
+    curves = {
+        world: {form: curve(make, every) for form, make in forms.items()}
         for world, every in (("changes", change), ("stays", None))
     }
-    return {
-        "tuned": {"remembers all": plain, "window": window},
-        "alpha": best(plain), "window_alpha": float(a), "window": int(w),
-        "times": times.tolist(), "curves": curves,
-    }  # fmt: skip
+    curves["stays"]["same α"] = curve(makers["remembers all"](settings["window"][0]), None)
+    return {"tuned": tuned, "settings": settings, "times": times.tolist(), "curves": curves}
+
+
+#: Worlds whose items have features: arms, features of an item, steps.
+ITEMS, ITEM_DIM, ITEM_STEPS = 30, 3, 3000
+SHARES = (0.0, 0.5, 0.9, 1.0)
+ITEM_GRIDS = {
+    "ε-greedy": (0.01, 0.03, 0.1, 0.3, 1.0),
+    "LinUCB": (0.1, 0.3, 1.0, 3.0, 10.0),
+    "Thompson": (0.03, 0.1, 0.3, 1.0, 3.0),
+    "hybrid": (0.03, 0.1, 0.3, 1.0, 3.0),
+}
+
+
+def run_items(
+    kind: str, setting: float, seed: int, share: float, steps: int = ITEM_STEPS
+) -> np.ndarray:
+    """Cumulative regret ``(steps,)`` where items have features f_a of a known world.
+
+    Item a pays xᵀθ_a with θ_a = √share · M f_a + √(1 − share) · its own direction, plus noise: all
+    parts of unit length in the mean. At share 1 the items' features say all that is to be known of
+    them, at 0 nothing. "hybrid" also sees z = x ⊗ f_a, to which xᵀM f_a is linear; the others see x
+    only, and can learn each θ_a from it.
+    """
+    rng = np.random.default_rng([1222, seed])
+    contexts = on_sphere(rng, steps, DIM)
+    noise = NOISE * rng.standard_normal(steps)
+    features = on_sphere(rng, ITEMS, ITEM_DIM)
+    common = features @ rng.standard_normal((ITEM_DIM, DIM)) / np.sqrt(DIM)  # M f_a  (K, d)
+    theta = np.sqrt(share) * common + np.sqrt(1 - share) * on_sphere(rng, ITEMS, DIM)
+    hybrid = HybridLinUCB(ITEMS, DIM, DIM * ITEM_DIM, setting, seed=seed)
+    agent = agent_of(kind, setting, ITEMS, DIM, seed)
+    regret = np.empty(steps)
+    for t, x in enumerate(contexts):
+        means = theta @ x
+        if kind == "hybrid":
+            z = (x[None, :, None] * features[:, None, :]).reshape(ITEMS, -1)  # x ⊗ f_a  (K, k)
+            arm = hybrid.select(x, z)
+            hybrid.update(x, z[arm], arm, means[arm] + noise[t])
+        else:
+            arm = agent.select(x)
+            agent.update(x, arm, means[arm] + noise[t])
+        regret[t] = means.max() - means[arm]
+    return regret.cumsum()
+
+
+def shared_features(
+    steps: int = ITEM_STEPS,
+    seeds: Sequence[int] = SEEDS,
+    tuning: Sequence[int] = TUNING,
+    shares: Sequence[float] = SHARES,
+) -> dict:
+    """Final regret of each kind by the share of what items have in common.
+
+    Each kind is tuned for each share, at the same length on worlds of their own. Returns "tuned",
+    "settings" and "regret": share (as text) to kind.
+    """
+    found: dict = {"tuned": {}, "settings": {}, "regret": {}}
+    for share in shares:
+        tuned = {
+            kind: {
+                str(v): float(np.mean([run_items(kind, v, s, share, steps)[-1] for s in tuning]))
+                for v in grid
+            }
+            for kind, grid in ITEM_GRIDS.items()
+        }
+        settings = {kind: best(table) for kind, table in tuned.items()}
+        found["tuned"][str(share)] = tuned
+        found["settings"][str(share)] = settings
+        found["regret"][str(share)] = {
+            kind: [float(run_items(kind, v, s, share, steps)[-1]) for s in seeds]
+            for kind, v in settings.items()
+        }
+    return found
+
+
+def at_an_edge(table: Mapping[str, float]) -> bool:
+    """Whether the setting with the least value is the smallest or the largest of its grid.
+
+    Settings of several parts ("0.3 500") are at an edge if one part is.
+    """
+    rows = [[float(part) for part in key.split()] for key in table]
+    chosen = [float(part) for part in min(table, key=table.__getitem__).split()]
+    return any(
+        part in (min(values), max(values))
+        for part, values in zip(chosen, zip(*rows, strict=True), strict=True)
+    )
