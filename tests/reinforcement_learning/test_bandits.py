@@ -406,7 +406,7 @@ def test_the_global_generator_is_left_alone():
         (([1, 2, 3, 4], 0, [1.0]), ValueError, "reward must have shape"),
         ((["a"] * 4, 0, 1.0), TypeError, "context must hold real numbers"),
         (([1e200] * 4, 0, 1.0), FloatingPointError, "too large"),
-        (([1e10] * 4, 0, 1e305), FloatingPointError, "too large"),
+        (([1e3] * 4, 0, 1e307), FloatingPointError, "too large"),
     ],
 )
 def test_a_bad_update_is_refused_and_changes_nothing(kind, arguments, error, message):
@@ -422,6 +422,22 @@ def test_a_bad_update_is_refused_and_changes_nothing(kind, arguments, error, mes
     with pytest.raises((ValueError, TypeError, FloatingPointError)):
         agent.update_batch([[0, 0, 0, 1], context], [0, arm], [1.0, reward])
     assert_same_state(agent, before)
+
+
+@pytest.mark.parametrize("kind", [LinUCB, LinearThompsonSampling])
+def test_a_context_that_would_leave_no_digits_is_refused_by_both_updates(kind):
+    agent = kind(1, 1)
+    agent.update([1e5], 0, 1.0)  # 1e10 is subtracted from: six digits are left
+    assert agent.theta[0, 0] == pytest.approx(1e-5, rel=1e-5)
+    before = state(agent)
+    for refused in (lambda: agent.update([1e12], 0, 1.0),
+                    lambda: agent.update_batch([[1e12]], [0], [1.0])):  # fmt: skip
+        with pytest.raises(FloatingPointError, match="scale"):
+            refused()
+        assert_same_state(agent, before)
+    for update in (lambda b: b.update([1e8], 0, 1.0), lambda b: b.update_batch([[1e8]], [0], [1])):
+        with pytest.raises(FloatingPointError, match="scale"):
+            update(kind(1, 1))
 
 
 @pytest.mark.parametrize("kind", AGENTS)
