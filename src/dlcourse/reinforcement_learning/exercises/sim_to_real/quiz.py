@@ -10,10 +10,11 @@ QUIZ = Quiz(
             "Why not randomise everything as widely as possible?",
             [
                 Choice(
-                    "One policy must then do for all systems: it needs more steps, and may lose what "
-                    "it could do on the likely ones.",
-                    "A policy without memory gives one action for a state. Weak and strong motors "
-                    "want different ones.",
+                    "One policy must then do for all systems: a compromise, which may cost "
+                    "something on the likely ones.",
+                    "A policy without memory gives one command for a state. Weak and strong motors "
+                    "want different ones. How dear that is depends on the task; it may cost "
+                    "nothing.",
                     right=True,
                 ),
                 Choice(
