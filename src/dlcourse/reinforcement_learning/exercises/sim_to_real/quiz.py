@@ -10,11 +10,9 @@ QUIZ = Quiz(
             "Why not randomise everything as widely as possible?",
             [
                 Choice(
-                    "One policy must then do for all systems: a compromise, which may cost "
-                    "something on the likely ones.",
-                    "A policy without memory gives one command for a state. Weak and strong motors "
-                    "want different ones. How dear that is depends on the task; it may cost "
-                    "nothing.",
+                    "One policy must then do for all systems, and may do worse on the likely ones.",
+                    "A policy without memory gives one action for a state. Weak and strong motors "
+                    "want different ones. How much this costs depends on the task: measure it.",
                     right=True,
                 ),
                 Choice(
