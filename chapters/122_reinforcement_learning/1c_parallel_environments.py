@@ -280,8 +280,11 @@ claim(
 #
 # 1. **A last policy layer with weights a hundred times smaller**, so that all actions begin about
 #    equally probable. In the comparison of Andrychowicz and others few choices mattered more.
-# 2. **Observations divided by their running deviation.** Ours stand still within an iteration. Else
-#    the same observation gives another log-probability at the update, and $\rho$ does not start at 1.
+# 2. **Observations divided by their running deviation.** We store them raw, and normalise again at
+#    the update. So our statistics stand still within an iteration: else the same observation would
+#    give another log-probability at the update, and $\rho$ would not start at 1. VecNormalize of
+#    stable-baselines3 and NormalizeObservation of Gymnasium give out normalised observations. These
+#    are stored, and $\rho$ starts at 1 though the statistics move.
 # 3. **Advantages normalised in each minibatch.** The learning rate is then free of the reward's unit.
 # 4. **Rewards divided, never centred.** To take away a mean would change the task: it would pay for
 #    ending early or late.

@@ -28,7 +28,14 @@ def wrong_over_the_largest(propensities, target, clip):
 
 
 def wrong_clips_propensities(propensities, target, clip):
-    w = target / (propensities if clip is None else np.maximum(propensities, 1 / clip))
+    w = target / (propensities if clip is None else np.maximum(propensities, 1 / max(clip, 1e-9)))
+    return float(w.sum() ** 2 / (w**2).sum()) if w.any() else 0.0
+
+
+def wrong_if_clip(propensities, target, clip):
+    w = target / propensities
+    if clip:
+        w = np.minimum(w, clip)
     return float(w.sum() ** 2 / (w**2).sum()) if w.any() else 0.0
 
 

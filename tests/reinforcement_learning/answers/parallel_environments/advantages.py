@@ -19,6 +19,16 @@ def wrong_infinity_times_zero(rewards, values, next_values, terminated, truncate
     return _sum(delta, ~(terminated | truncated), gamma * lam)
 
 
+def wrong_clamped_times_zero(rewards, values, next_values, terminated, truncated, gamma, lam):
+    delta = rewards + gamma * next_values.clamp(-1e6, 1e6) * (~terminated) - values
+    return _sum(delta, ~(terminated | truncated), gamma * lam)
+
+
+def wrong_nan_times_zero(rewards, values, next_values, terminated, truncated, gamma, lam):
+    future = torch.where(next_values.isinf(), 0.0, next_values) * (~terminated)
+    return _sum(rewards + gamma * future - values, ~(terminated | truncated), gamma * lam)
+
+
 def wrong_next_row_in_place_of_reached(
     rewards, values, next_values, terminated, truncated, gamma, lam
 ):
@@ -39,6 +49,28 @@ def wrong_limit_before_end(rewards, values, next_values, terminated, truncated, 
 def right_with_where(rewards, values, next_values, terminated, truncated, gamma, lam):
     future = torch.where(terminated, torch.zeros_like(values), next_values)
     return _sum(rewards + gamma * future - values, ~(terminated | truncated), gamma * lam)
+
+
+def right_by_lambda_returns(rewards, values, next_values, terminated, truncated, gamma, lam):
+    """The return mixes the value of the next state with the return from there on."""
+    future = next_values.masked_fill(terminated, 0.0)
+    ended, out, ahead = terminated | truncated, torch.empty_like(rewards), future[-1]
+    for t in reversed(range(len(rewards))):
+        mixed = torch.where(ended[t], future[t], (1 - lam) * future[t] + lam * ahead)
+        out[t] = ahead = rewards[t] + gamma * mixed
+    return out - values
+
+
+def right_by_lambda_returns_over_rows(
+    rewards, values, next_values, terminated, truncated, gamma, lam
+):
+    """As above, with values[t + 1] for the next state's value inside an episode."""
+    future = next_values.masked_fill(terminated, 0.0)
+    ended, out = terminated | truncated, rewards + gamma * future
+    for t in reversed(range(len(rewards) - 1)):
+        mixed = (1 - lam) * values[t + 1] + lam * out[t + 1]
+        out[t] = torch.where(ended[t], out[t], rewards[t] + gamma * mixed)
+    return out - values
 
 
 def right_by_a_double_loop(rewards, values, next_values, terminated, truncated, gamma, lam):

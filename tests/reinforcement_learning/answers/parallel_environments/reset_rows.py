@@ -18,6 +18,12 @@ def wrong_equal_to_the_limit_before_the_step(state, fresh, age, terminated, limi
     return torch.where(ended[:, None], fresh, state), torch.where(ended, 0, age + 1), truncated
 
 
+def wrong_equal_to_the_limit(state, fresh, age, terminated, limit):
+    truncated = age + 1 == limit
+    ended = terminated | truncated
+    return torch.where(ended[:, None], fresh, state), torch.where(ended, 0, age + 1), truncated
+
+
 def wrong_in_place(state, fresh, age, terminated, limit):
     age += 1
     truncated = age >= limit

@@ -21,6 +21,16 @@ def wrong_one_number(logits, q, allowed, temperature):
     return right_user_by_user(logits, q, allowed, temperature).mean()
 
 
+def wrong_hidden_by_minus_50(logits, q, allowed, temperature):
+    log_pi = logits.masked_fill(~allowed, -50.0).log_softmax(-1)
+    return (log_pi.exp() * (q - temperature * log_pi) * allowed).sum(-1)
+
+
+def wrong_hidden_by_minus_1000(logits, q, allowed, temperature):
+    log_pi = logits.masked_fill(~allowed, -1000.0).log_softmax(-1)
+    return (log_pi.exp() * (q - temperature * log_pi)).sum(-1)
+
+
 def right_user_by_user(logits, q, allowed, temperature):
     found = []
     for x, value, may in zip(logits, q, allowed, strict=True):

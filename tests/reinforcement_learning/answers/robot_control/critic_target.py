@@ -20,6 +20,14 @@ def wrong_column(reward, terminated, truncated, q1, q2, gamma):
     return (reward + gamma * (~terminated).double() * torch.minimum(q1, q2))[:, None]
 
 
+def right_float_mask(reward, terminated, truncated, q1, q2, gamma):
+    return reward + gamma * (1 - terminated.float()) * torch.min(q1, q2)
+
+
+def right_bool_mask(reward, terminated, truncated, q1, q2, gamma):
+    return reward + gamma * (~terminated) * torch.min(q1, q2)
+
+
 def right_where(reward, terminated, truncated, q1, q2, gamma):
     return torch.where(terminated, reward, reward + gamma * torch.stack([q1, q2]).amin(0))
 

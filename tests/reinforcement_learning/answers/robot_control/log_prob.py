@@ -25,6 +25,16 @@ def wrong_detached(u, mean, log_std):
     return right_by_torch(u.detach(), mean, log_std)
 
 
+def wrong_softplus_by_hand(u, mean, log_std):
+    slope = 2 * (math.log(2) - u - torch.log(1 + torch.exp(-2 * u)))
+    return (Normal(mean, log_std.exp()).log_prob(u) - slope).sum(1)
+
+
+def wrong_log_of_cosh(u, mean, log_std):
+    slope = -2 * torch.log(torch.cosh(u))
+    return (Normal(mean, log_std.exp()).log_prob(u) - slope).sum(1)
+
+
 def right_by_torch(u, mean, log_std):
     slope = TanhTransform().log_abs_det_jacobian(u, u.tanh())
     return (Normal(mean, log_std.exp()).log_prob(u) - slope).sum(1)

@@ -30,7 +30,7 @@ def cases(rng):
 
 
 def edges():
-    """Equal weights; one row; one that is all; all clipped; a target that takes no logged arm."""
+    """Equal weights; one row; one that is all; all clipped, also to 0; no logged arm is taken."""
     p = np.array([0.5, 0.25, 0.1, 1.0])
     return {
         "the logging policy itself": {"propensities": p, "target": p, "clip": None},
@@ -39,6 +39,7 @@ def edges():
             "propensities": p, "target": np.array([0.0, 0.0, 0.9, 0.0]), "clip": None
         },
         "all are clipped": {"propensities": p, "target": np.ones(4), "clip": 0.5},
+        "all are clipped to 0": {"propensities": p, "target": np.ones(4), "clip": 0.0},
         "no logged arm is taken": {"propensities": p, "target": np.zeros(4), "clip": None},
         "no logged arm, clipped": {"propensities": p, "target": np.zeros(4), "clip": 2.0},
     }  # fmt: skip
@@ -51,6 +52,10 @@ def listing_counts_rows(propensities, target, clip):
 
 def no_clip(propensities, target, clip):
     return effective_rows(propensities, target, None)
+
+
+def zero_is_no_clip(propensities, target, clip):
+    return effective_rows(propensities, target, clip or None)
 
 
 def inverse(propensities, target, clip):
@@ -83,7 +88,7 @@ is worth nothing: return 0.
     edges=edges,
     hints=[
         "First the weights, then the clip, then the formula.",
-        "`clip` may be None: then all weights stay.",
+        "`clip` may be None: then all weights stay. 0 is a number.",
         "0 / 0 is NaN: treat weights that are all 0 before you divide.",
     ],
     mistakes={
@@ -92,6 +97,10 @@ is worth nothing: return 0.
             hint="each row counts as one, as if the target had written the log.",
         ),
         "no_clip": Mistake(answer=no_clip, hint="the weights are not clipped."),
+        "zero_is_no_clip": Mistake(
+            answer=zero_is_no_clip,
+            hint="a clip of 0 counts as none, as with `if clip:`. Ask `clip is not None`.",
+        ),
         "inverse": Mistake(
             answer=inverse, hint="the weight is upside down: target over propensity."
         ),

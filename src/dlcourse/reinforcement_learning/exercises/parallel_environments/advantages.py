@@ -8,7 +8,8 @@ from dlcourse.exercises import Exercise, Mistake
 def backward_advantages(rewards, values, next_values, terminated, truncated, gamma, lam):
     """Return the advantages, (T, N), of T steps in N environments.
 
-    rewards, values, next_values: (T, N), with next_values of the states reached;
+    rewards, values, next_values: (T, N), with next_values of the states reached: where no episode
+    ended, next_values[t] is values[t + 1];
     terminated, truncated: bool (T, N), and both may be True at once.
     """
     future = next_values.masked_fill(terminated, 0.0)  # (T, N)
@@ -21,12 +22,20 @@ def backward_advantages(rewards, values, next_values, terminated, truncated, gam
     return torch.stack(rows[::-1])
 
 
+def joined(inputs):
+    """The same with next_values[t] = values[t + 1] where no episode ended: it is the same state."""
+    ended = (inputs["terminated"] | inputs["truncated"])[:-1]
+    after = inputs["next_values"].clone()
+    after[:-1] = torch.where(ended, after[:-1], inputs["values"][1:])
+    return {**inputs, "next_values": after}
+
+
 def cases(rng):
     """Both flags happen, alone and together."""
     t, n = (int(x) for x in rng.integers((5, 2), (10, 6)))
     rewards, values, next_values = (torch.from_numpy(rng.standard_normal((t, n))) for _ in range(3))
     terminated, truncated = (torch.from_numpy(rng.random((t, n)) < 0.25) for _ in range(2))
-    return {
+    inputs = {
         "rewards": rewards,
         "values": values,
         "next_values": next_values,
@@ -35,14 +44,16 @@ def cases(rng):
         "gamma": float(rng.choice([0.9, 0.99])),
         "lam": float(rng.choice([0.8, 0.95])),
     }
+    return joined(inputs)
 
 
 def edges():
-    """One step, one environment, as many steps as environments, an end in the last step, λ at 0, 1."""
+    """One step, one environment, steps as environments, an end in the last step, λ at 0, 1, NaN."""
     x = torch.arange(16, dtype=torch.float64).view(4, 4)
     no = torch.zeros(4, 4, dtype=torch.bool)
     last, middle = no.clone(), no.clone()
     last[-1], middle[1] = True, True
+    anything = torch.tensor([torch.inf, torch.nan, -torch.inf, torch.nan], dtype=x.dtype)
     usual = {
         "rewards": x.sin() + 1, "values": (1.7 * x).cos(), "next_values": (0.3 * x).cos() + 2,
         "terminated": no, "truncated": no, "gamma": 0.9, "lam": 0.8,
@@ -51,7 +62,7 @@ def edges():
     def part(rows, columns):
         return {k: v[rows, columns] if torch.is_tensor(v) else v for k, v in usual.items()}
 
-    return {
+    found = {
         "nothing ends": usual,
         "all terminate in the middle": {**usual, "terminated": middle},
         "all are truncated in the middle": {**usual, "truncated": middle},
@@ -61,11 +72,12 @@ def edges():
         "one environment": part(slice(None), slice(0, 1)),
         "lambda is 0": {**usual, "lam": 0.0, "truncated": middle},
         "lambda and gamma are 1": {**usual, "lam": 1.0, "gamma": 1.0, "terminated": middle},
-        "the value after an end is infinite": {
+        "the value after an end is infinite, or NaN": {
             **usual, "terminated": middle,
-            "next_values": torch.where(middle, torch.inf, usual["next_values"]),
+            "next_values": torch.where(middle, anything, usual["next_values"]),
         },
     }  # fmt: skip
+    return {name: joined(inputs) for name, inputs in found.items()}
 
 
 def listing(rewards, values, next_values, terminated, truncated, gamma, lam):
@@ -122,7 +134,8 @@ $$
 $$
 
 where an episode has ended if it has terminated, or was truncated, or both. `next_values` holds
-$V(s'_t)$ of the state reached. After a termination it may be anything, infinite too.
+$V(s'_t)$ of the state reached: where no episode ended, that is the next row of `values`. After a
+termination it may be anything, infinite or NaN too.
 """,
     imports="import torch",
     reference=backward_advantages,
@@ -133,7 +146,8 @@ $V(s'_t)$ of the state reached. After a termination it may be anything, infinite
     hints=[
         "Begin with the last step, and go backwards: each advantage needs the next one.",
         "Two masks: only a termination takes away the next value; either flag stops the sum.",
-        "0 times infinity is NaN: use `masked_fill` or `where` for the value after an end.",
+        "0 times infinity is NaN, and so is 0 times NaN: use `masked_fill` or `where` for the "
+        "value after an end.",
     ],
     mistakes={
         "listing": Mistake(

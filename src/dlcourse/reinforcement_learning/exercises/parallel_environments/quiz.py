@@ -92,8 +92,9 @@ QUIZ = Quiz(
         ),
         Question(
             "ratio",
-            "Observations are normalised by running statistics, which change while a rollout is "
-            "learned from. What happens in the first minibatch?",
+            "A rollout stores the observations as they came. Running statistics normalise them "
+            "when the agent acts, and once more at the update. In between, the rollout is counted "
+            "into the statistics. What happens in the first minibatch?",
             [
                 Choice(
                     "Nothing: the policy's weights have not changed.",
@@ -102,7 +103,9 @@ QUIZ = Quiz(
                 Choice(
                     "The ratio isn't 1, although no step was taken.",
                     "The old log-probability was computed with other statistics. Ours change after "
-                    "the update only.",
+                    "the update only. Where the normalised observations are stored, as with "
+                    "VecNormalize of stable-baselines3 and NormalizeObservation of Gymnasium, the "
+                    "ratio starts at 1.",
                     right=True,
                 ),
                 Choice(

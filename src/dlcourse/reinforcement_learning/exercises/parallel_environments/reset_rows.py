@@ -32,7 +32,7 @@ def cases(rng):
 
 
 def edges():
-    """None end, all end, as many rows as columns, one row, a limit of one step."""
+    """None end, all end, rows as columns, one row, a limit of one step, ages above the limit."""
     state = torch.arange(9, dtype=torch.float64).view(3, 3)
     usual = {
         "state": state, "fresh": -state - 1, "age": torch.tensor([0, 3, 4]),
@@ -43,6 +43,7 @@ def edges():
         "none ends": {**usual, "terminated": torch.zeros(3).bool(), "limit": 100},
         "all terminate": {**usual, "terminated": torch.ones(3).bool()},
         "a limit of one step": {**usual, "age": torch.zeros(3).long(), "limit": 1},
+        "ages above the limit": {**usual, "age": torch.tensor([5, 6, 9])},
         "terminated at the limit": {**usual, "terminated": torch.tensor([False, False, True])},
         "one row": {k: v[:1] if torch.is_tensor(v) else v for k, v in usual.items()},
     }
@@ -52,6 +53,12 @@ def listing_never_truncates(state, fresh, age, terminated, limit):
     """The loop of many first programs: while not terminated."""
     new = torch.where(terminated[:, None], fresh, state)
     return new, torch.where(terminated, 0, age + 1), torch.zeros_like(terminated)
+
+
+def exactly_at_the_limit(state, fresh, age, terminated, limit):
+    truncated = age + 1 == limit
+    ended = terminated | truncated
+    return torch.where(ended[:, None], fresh, state), torch.where(ended, 0, age + 1), truncated
 
 
 def one_step_early(state, fresh, age, terminated, limit):
@@ -86,7 +93,8 @@ EXERCISE = Exercise(
     difficulty="implement",
     statement=r"""
 A batch of environments has taken a step: `state` holds the states reached. Add one to each age.
-An episode is **truncated** if its age has come to `limit`, whether or not it has also terminated.
+An episode is **truncated** if its age has come to `limit`, or is above it where somebody lowered
+the limit, whether or not the episode has also terminated.
 Rows of ended episodes take their new state from `fresh`, and the age 0; all others go on. Use no
 loop over rows, and leave the arguments as they are.
 """,
@@ -105,6 +113,10 @@ loop over rows, and leave the arguments as they are.
             answer=listing_never_truncates,
             hint="nothing is truncated at the limit, or a step too late: add this step to the age "
             "first, and compare with >=.",
+        ),
+        "exactly_at_the_limit": Mistake(
+            answer=exactly_at_the_limit,
+            hint="an age above the limit never ends: compare with >=.",
         ),
         "one_step_early": Mistake(answer=one_step_early, hint="the limit comes one step early."),
         "old_ages": Mistake(

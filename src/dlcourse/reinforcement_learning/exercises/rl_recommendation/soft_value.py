@@ -30,18 +30,23 @@ def cases(rng):
 
 
 def edges():
-    """One item left; no temperature; a logit so low that its probability is 0; all allowed."""
+    """One item left; no temperature; a probability of 0; all allowed; the lowest logits allowed."""
     q = torch.tensor([[1.0, 5.0, -2.0]], dtype=torch.float64)
     logits = torch.tensor([[0.5, 2.0, 0.0]], dtype=torch.float64)
     every = torch.ones(1, 3, dtype=torch.bool)
     one = torch.tensor([[True, False, False]])
     low = torch.tensor([[0.0, 1.0, -2000.0]], dtype=torch.float64)
+    far_below = torch.tensor([[-2000.0, -2001.0, 0.0]], dtype=torch.float64)
+    two = torch.tensor([[True, True, False]])
     return {
         "one item left": {"logits": logits, "q": q, "allowed": one, "temperature": 0.5},
         "no temperature": {"logits": logits, "q": q, "allowed": every, "temperature": 0.0},
         "probability 0": {"logits": low, "q": q, "allowed": every, "temperature": 0.5},
         "all allowed": {"logits": logits, "q": q, "allowed": every, "temperature": 0.5},
-    }
+        "the hidden logit is far above": {
+            "logits": far_below, "q": q, "allowed": two, "temperature": 0.5
+        },
+    }  # fmt: skip
 
 
 def listing(logits, q, allowed, temperature):
@@ -80,7 +85,8 @@ The result must be finite also where an item has probability 0.
     cases=cases,
     edges=edges,
     hints=[
-        "Hide before the softmax, so that the rest sums to 1.",
+        "Hide before the softmax, so that the rest sums to 1. No finite logit hides for sure: the "
+        "others may be lower still.",
         "log_softmax gives log π without a log of 0.",
         "0 times −inf is NaN: put 0 in place of log π where an item is hidden.",
     ],

@@ -86,6 +86,8 @@ $$
     reference=twin_target,
     cases=cases,
     edges=edges,
+    rtol=1e-5,
+    atol=1e-6,  # gamma times a bool or float mask is float32 in torch, and no mistake
     hints=[
         "Which of the two flags says that no reward can follow?",
         "`torch.minimum` takes the lesser of two tensors, element by element.",

@@ -27,7 +27,7 @@ def cases(rng):
 
 
 def edges():
-    """Zero everywhere, one dimension, batch equal to dimensions, and tanh(u) = 1 to the bit."""
+    """Zero, one dimension, batch equal to dimensions, tanh(u) = 1 to the bit, exp(u) too large."""
     zero = torch.zeros(1, 1).double()
     square = torch.tensor([[0.3, -0.8], [1.2, 0.1]]).double()
     return {
@@ -36,6 +36,8 @@ def edges():
         "batch and dimensions are equal": {"u": square, "mean": square.T, "log_std": -square},
         "far outside": {"u": zero + 30, "mean": zero + 29, "log_std": zero},
         "far on the other side": {"u": zero - 30, "mean": zero - 29, "log_std": zero},
+        "exp(u) is infinite": {"u": zero + 1000, "mean": zero + 999, "log_std": zero},
+        "exp(-u) is infinite": {"u": zero - 1000, "mean": zero - 999, "log_std": zero},
     }
 
 
@@ -73,8 +75,9 @@ EXERCISE = Exercise(
     statement=r"""
 A number $u$ is drawn from $N(\mu, \sigma^2)$ in each of $d$ dimensions, independently, and the
 action is $a = \tanh u$. Write $\log \pi(a)$ for each example of the batch: the log-density of $u$,
-minus the log of how much tanh stretches there. It must hold, with a finite gradient, where $u$ is
-30 and $\tanh u$ is 1 to the last bit; no small number added to hide it.
+minus the log of how much tanh stretches there. It must hold, with a finite gradient, however large
+$|u|$ is: at 30, $\tanh u$ is 1 to the last bit, and at 1000, $e^u$ is infinite. No small number
+may be added to hide it.
 """,
     imports="import math\n\nimport torch\nimport torch.nn.functional as F",
     reference=log_prob_of_tanh,
@@ -84,7 +87,8 @@ minus the log of how much tanh stretches there. It must hold, with a finite grad
     hints=[
         "Change of variables: log π(a) = log N(u; μ, σ²) − log |da/du|, and da/du = 1 − tanh² u.",
         "The dimensions are independent: sum their log-densities.",
-        "1 − tanh² u = 4 / (eᵘ + e⁻ᵘ)². Its logarithm is 2 (log 2 − u − softplus(−2u)).",
+        "1 − tanh² u = 4 / (eᵘ + e⁻ᵘ)². Its logarithm is 2 (log 2 − u − softplus(−2u)). Take "
+        "`F.softplus`: log(1 + exp(x)) is infinite where x is large.",
     ],
     mistakes={
         "listing": Mistake(
