@@ -596,6 +596,20 @@ if found:
             f"{sum(how == 'graph' for how in found['how'].values())} of {len(found['how'])}."
         ),
     )
+    named = [
+        s["exact"] for row in found["rows"].values() for runs in row["styles"] for s in runs
+    ]
+    if settings["steps"] < settings["planned"] / 5 and max(named) < 1:
+        claim(
+            "**This run is too short to compare the contestants.** It came to {steps} steps of {planned} planned,"
+            " and no contestant writes the right name for one picture in a hundred ({best:.1f} % at most,"
+            " any seed, either style). The rows of what is *written* say that {steps} steps do not teach it,"
+            " and nothing on which way is better.",
+            max(named) < 1,
+            steps=settings["steps"],
+            planned=settings["planned"],
+            best=max(named),
+        )
 else:
     say("The table is not recorded yet.")
 
@@ -656,8 +670,8 @@ if found:
         word=(
             "Writing is ahead even of choosing."
             if recall > max(found["ridge"][0][0], statistics.mean(r[0][0] for r in found["itc"]))
-            else "With 1,203 concepts to learn from, choosing from a list remains the stronger "
-            "method; the language model adds that no list is needed."
+            else "Here choosing from a list is ahead; the language model would add that no list is "
+            "needed."
         ),
     )
 else:
