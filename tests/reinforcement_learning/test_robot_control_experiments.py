@@ -20,8 +20,13 @@ def tiny(monkeypatch):
 
 
 def test_contest_runs_both_on_the_same_steps(tiny):
-    found = reacher.contest(seeds=(0, 1), steps=40, every=20, updates=2, wide=(16, 8))
-    assert found["steps"] == [0, 20, 40] and list(found["paths"]) == ["0", "20", "40"]
+    found = reacher.contest(
+        seeds=(0, 1), steps=40, every=20, longer=50, updates=2, wide=(16, 8)
+    )
+    assert found["steps"] == [0, 20, 40]
+    assert found["longer"]["steps"] == [0, 10, 20, 30, 40, 50]
+    assert [int(k) for k in found["paths"]] == found["longer"]["steps"]
+    assert len(found["longer"]["returns"]) == 6
     for name in ("ours", "peer"):
         assert [len(run) for run in found["returns"][name]] == [3, 3]
         assert min(found["steps per CPU second"][name]) > 0

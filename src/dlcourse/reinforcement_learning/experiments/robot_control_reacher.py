@@ -123,12 +123,13 @@ def updates_at(hidden: int, batch: int, rounds: int, updates: int) -> dict[str, 
 
 
 def contest(
-    *, seeds: Sequence[int], steps: int, every: int, updates: int = 60,
+    *, seeds: Sequence[int], steps: int, every: int, longer: int = 15_000, updates: int = 60,
     wide: tuple[int, int] = (256, 256),
 ) -> dict[str, Any]:  # fmt: skip
     """SAC and stable-baselines3's, in turn for each seed; returns with the actions' noise off.
 
-    ``wide``: width and batch of a second comparison of single updates; stable-baselines3's own.
+    ``longer``: steps of one more training of ours, of the first seed, whose arm is shown at five
+    points. ``wide``: width and batch of a second comparison of single updates; the peer's own.
     """
     run_ours(SAC, 99, 2 * SETTINGS["batch"], 2 * SETTINGS["batch"])  # what is slow only once
     run_peer(99, 2 * SETTINGS["batch"], 2 * SETTINGS["batch"])
@@ -139,6 +140,7 @@ def contest(
                 peer.append(run_peer(seed, steps, every))
             else:
                 ours.append(run_ours(SAC, seed, steps, every))
+    shown = run_ours(SAC, seeds[0], longer, longer // 5)
     return {
         "steps": list(range(0, steps + 1, every)),
         "ms an update": {
@@ -152,7 +154,8 @@ def contest(
             "ours": [steps / run["seconds"] for run in ours],
             "peer": [steps / run["seconds"] for run in peer],
         },
-        "paths": ours[0]["paths"],
+        "paths": shown["paths"],
+        "longer": {"steps": [int(k) for k in shown["paths"]], "returns": shown["returns"]},
     }  # fmt: skip
 
 
