@@ -3,6 +3,7 @@
 import copy
 import io
 import math
+import pickle
 
 import gymnasium as gym
 import numpy as np
@@ -373,6 +374,38 @@ def test_the_buffer_forgets_the_oldest():
     for k in range(5):
         buffer.add([k], [0], k, [k + 1], False, False)
     assert set(buffer.sample(200).reward.tolist()) == {2, 3, 4}
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copied_buffer_stores_what_is_added_and_leaves_the_first_alone(copied):
+    first = ReplayBuffer(3, 1, 1)
+    first.add([1], [0], 1.0, [2], False, False)
+    second = copied(first)
+    second.add([2], [0], 7.0, [3], True, False)
+    assert set(second.sample(100).reward.tolist()) == {1, 7}
+    assert set(first.sample(100).reward.tolist()) == {1}
+
+
+@pytest.mark.parametrize("capacity", [1e3, "5", None])
+def test_a_capacity_that_is_no_whole_number_is_refused(capacity):
+    with pytest.raises(ValueError, match="capacity must be a whole number"):
+        ReplayBuffer(capacity, 1, 1)
+
+
+@pytest.mark.parametrize("kind", [SAC, TD3])
+def test_all_is_float32_whatever_pytorchs_default_is(kind):
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        agent, buffer = kind(1, 1, hidden=(4,)), ReplayBuffer(8, 1, 1)
+        buffer.add([1], [0], 1.0, [2], False, False)
+        batch = buffer.sample(4)
+        agent.update(batch)
+        action = agent.act(np.zeros(1))
+    finally:
+        torch.set_default_dtype(usual)
+    assert {part.dtype for part in (*batch, *agent.parameters())} == {torch.float32}
+    assert action.dtype == np.float32
 
 
 @pytest.mark.parametrize("obs", [np.zeros(4), np.full(3, np.nan), np.zeros((2, 2, 3))])

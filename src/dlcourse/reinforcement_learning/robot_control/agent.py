@@ -65,8 +65,8 @@ class OffPolicyAgent(nn.Module):
         return (action[0] if x.ndim == 1 else action).numpy()
 
     def noise(self, *shape: int) -> Tensor:
-        """Standard normal numbers from the agent's own generator."""
-        return torch.randn(shape, generator=self.generator)
+        """Standard normal numbers from the agent's own generator, float32."""
+        return torch.randn(shape, generator=self.generator, dtype=torch.float32)
 
     def _act(self, obs: Tensor, deterministic: bool) -> Tensor:
         raise NotImplementedError
