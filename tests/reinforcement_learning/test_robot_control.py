@@ -299,6 +299,42 @@ def test_a_copy_and_a_saved_agent_go_on_as_the_agent_itself_does(kind):
     assert all(torch.equal(weights(one), weights(agent)) for one in others)
 
 
+@pytest.mark.parametrize("kind", [SAC, TD3])
+def test_an_agent_loaded_from_a_state_dict_goes_on_as_the_first_does(kind):
+    first, second = (kind(3, 2, hidden=(8,), seed=s) for s in (0, 1))
+    for seed in range(3):  # an odd number: TD3's actor is due with the next
+        first.update(batch_of(seed=seed))
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
+    second.load_state_dict(torch.load(file, weights_only=True))
+    third = kind(3, 2, hidden=(8,), seed=2)
+    third.load_state_dict(first.state_dict())  # in memory: must not share what Adam remembers
+    for seed in range(3, 7):
+        for agent in (first, second, third):
+            agent.update(batch_of(seed=seed))
+    action = first.act(np.ones(3))  # with noise: from the generator
+    for agent in (second, third):
+        assert torch.equal(weights(agent), weights(first)) and agent.updates == 7
+        assert np.array_equal(agent.act(np.ones(3)), action)
+
+
+def test_a_state_dict_without_optimizers_or_of_another_kind_is_refused():
+    agent = TD3(3, 2, hidden=(8,))
+    agent.update(batch_of())
+    state = agent.state_dict()
+    bare = {name: part for name, part in state.items() if name != "_extra_state"}
+    other = TD3(3, 2, hidden=(8,), seed=1)
+    before = weights(other)
+    with pytest.raises(ValueError, match="no optimizers"):
+        other.load_state_dict(bare)
+    assert torch.equal(weights(other), before)
+    other.load_state_dict(bare, strict=False)
+    assert torch.equal(weights(other), weights(agent)) and other.updates == 0
+    with pytest.raises(ValueError, match="another kind"):
+        SAC(3, 2, hidden=(8,)).load_state_dict(state)
+
+
 def test_sac_acts_inside_the_bounds_and_without_noise_where_asked():
     agent = SAC(3, 2, hidden=(8,))
     many = agent.act(np.random.default_rng(0).normal(size=(200, 3)) * 5)
@@ -320,6 +356,9 @@ def test_sac_acts_inside_the_bounds_and_without_noise_where_asked():
         ("action", torch.full((16, 2), 1.5), "outside"),
         ("action", torch.full((16, 2), torch.nan), "NaN"),
         ("terminated", torch.full((16,), torch.nan), "terminated"),
+        ("terminated", torch.full((16,), 2.0), "0 or 1"),
+        ("truncated", torch.full((16,), 0.5), "0 or 1"),
+        ("truncated", torch.full((16,), torch.nan), "0 or 1"),
         ("reward", torch.zeros(16, 1), "reward must be"),
         ("obs", torch.zeros(16, 4), "obs must be"),
     ],
