@@ -463,6 +463,31 @@ def test_actions_are_scaled_to_the_bounds_and_never_past_them():
         to_bounds(np.zeros(2), low, np.array([np.inf, 1.0]))
 
 
+def test_scaled_actions_lie_in_the_space_and_wide_bounds_do_not_overflow():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        low, high = np.sort(rng.uniform(-3, 3, (2, 1)), 0).astype(np.float32)
+        space = gym.spaces.Box(low, high)
+        for action in (-1.0, 1.0, rng.uniform(-1, 1)):
+            for dtype in (np.float32, np.float64):
+                assert space.contains(to_bounds(np.array([action], dtype), low, high))
+        assert to_bounds(np.ones(1), low, high) == high and to_bounds(-np.ones(1), low, high) == low
+    for wide in (np.finfo(np.float32).max, np.finfo(np.float64).max):
+        bound = np.array([wide])
+        for action in (-1.0, 0.0, 1.0):
+            assert to_bounds(np.array([action]), -bound, bound) == action * wide
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("exploration_noise", math.nan), ("exploration_noise", math.inf), ("target_noise", -0.1),
+     ("noise_clip", math.nan), ("policy_delay", 1.5), ("policy_delay", 0)],
+)  # fmt: skip
+def test_td3_refuses_noises_and_delays_that_make_no_sense(name, value):
+    with pytest.raises(ValueError, match=name):
+        TD3(1, 1, hidden=(4,), **{name: value})
+
+
 # Training
 
 
@@ -536,9 +561,52 @@ def test_training_refuses_what_does_not_fit_before_the_first_step():
         train(SAC(2, 1, hidden=(4,)), env, 8, 0)
     with pytest.raises(ValueError, match="steps"):
         train(SAC(1, 1, hidden=(4,)), env, 0, 0)
+    with pytest.raises(ValueError, match="the buffer has obs_dim 2"):
+        train(SAC(1, 1, hidden=(4,)), env, 8, 0, buffer=ReplayBuffer(9, 2, 1))
     with pytest.raises(ValueError, match="another environment"):
         train(SAC(1, 1, hidden=(4,)), env, 8, 0, eval_env=env)
+    env.action_space = gym.spaces.Discrete(3)
+    with pytest.raises(ValueError, match="Box of real actions"):
+        train(SAC(1, 1, hidden=(4,)), env, 8, 0)
+    with pytest.raises(ValueError, match="Box of real actions"):
+        evaluate(SAC(1, 1, hidden=(4,)), env, 1, seed=0)
     assert env.episode == -1
+
+
+class Strict(Count):
+    """Takes no action that its space does not contain."""
+
+    action_space = gym.spaces.Box(-0.1, 0.7, (1,))
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return super().step(action)
+
+
+@pytest.mark.parametrize("kind", [SAC, TD3])
+def test_actions_are_of_the_space_while_exploring_learning_and_evaluating(kind):
+    agent = kind(1, 1, hidden=(4,))
+    train(agent, Strict(), 12, 0, learning_starts=6, batch_size=4, eval_env=Strict(),
+          eval_every=6, eval_episodes=1, progress=False)  # fmt: skip
+    assert agent.updates == 6
+
+
+def test_the_way_of_a_reset_may_be_given_as_a_string():
+    def made(given):
+        env = gym.vector.SyncVectorEnv(
+            [Count, Count], autoreset_mode=gym.vector.AutoresetMode.SAME_STEP
+        )
+        env.metadata = {**env.metadata, "autoreset_mode": given}
+        return env
+
+    agent = SAC(1, 1, hidden=(4,))
+    history = train(agent, made("SameStep"), 24, 0, learning_starts=100, progress=False)
+    rows = history.buffer._rows[: len(history.buffer)]
+    assert len(rows) == 24 and torch.equal(rows[:, 2], rows[:, 0] + 1)
+    with pytest.raises(ValueError, match="NextStep.*SameStep"):
+        train(agent, made("same"), 24, 0, progress=False)
+    with pytest.raises(ValueError, match="never resets"):
+        train(agent, made("Disabled"), 24, 0, progress=False)
 
 
 def test_returns_are_undiscounted_sums():

@@ -38,7 +38,8 @@ class OffPolicyAgent(nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
-        obs_dim, action_dim = at_least_one("obs_dim", obs_dim), at_least_one("action_dim", action_dim)
+        obs_dim = at_least_one("obs_dim", obs_dim)
+        action_dim = at_least_one("action_dim", action_dim)
         num_critics = at_least_one("num_critics", num_critics)
         if not 0 <= gamma < 1:
             raise ValueError(f"gamma must be in [0, 1), got {gamma}")
@@ -91,7 +92,9 @@ class OffPolicyAgent(nn.Module):
         self.generator.set_state(state["generator"])
         self.updates = state["updates"]
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, **how: Any) -> Any:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, **how: Any
+    ) -> Any:
         """As ``nn.Module`` has it. Raises ValueError for a state with weights only."""
         if strict and "_extra_state" not in state_dict:
             raise ValueError(
