@@ -205,7 +205,7 @@ def _resets_in_the_same_step(env: Any) -> bool:
         mode = AutoresetMode(given)  # a member, or its value such as "SameStep"
     except ValueError:
         known = [mode.value for mode in AutoresetMode]
-        raise ValueError(f"autoreset_mode {given!r} of the environment is none of {known}") from None
+        raise ValueError(f"the environment's autoreset_mode {given!r} is none of {known}") from None
     if mode == AutoresetMode.DISABLED:
         raise ValueError("the vector environment never resets: choose an autoreset_mode")
     return mode == AutoresetMode.SAME_STEP
