@@ -160,6 +160,85 @@ def test_gymnasiums_vector_gives_what_its_single_environments_give(asynchronous)
     env.close()
 
 
+class Told(gymnasium.Env):
+    """An environment of any spaces that keeps the actions it was given."""
+
+    given: list = []
+
+    def __init__(self, actions, observations=None):
+        self.action_space = actions
+        self.observation_space = observations or gymnasium.spaces.Box(0, 1, (3,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        self.given.append(action)
+        return self.observation_space.sample(), 0.0, False, False, {}
+
+
+def told(*spaces):
+    gymnasium.register("Told-v0", entry_point=lambda: Told(*spaces))
+    return "Told-v0"
+
+
+@pytest.fixture
+def unregistered():
+    Told.given.clear()
+    yield
+    gymnasium.registry.pop("Told-v0", None)
+
+
+@pytest.mark.usefixtures("unregistered")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_gymnasiums_vector_gives_actions_of_the_space():
+    spaces = gymnasium.spaces
+    env = GymnasiumVector(told(spaces.Discrete(3, start=5)), 2)
+    env.step(torch.tensor([0, 2], dtype=torch.int32))
+    assert env.action_dim == 3 and Told.given == [5, 7]
+    for wrong, error in ((torch.tensor([0, 3]), ValueError), (torch.tensor([0.0, 1]), TypeError)):
+        with pytest.raises(error, match="actions must be"):
+            env.step(wrong)
+    env = GymnasiumVector(told(spaces.Box(-1, 1, (1,), np.float32)), 1)
+    env.step(torch.tensor([[3.0]], dtype=torch.float64))
+    assert Told.given[-1] == 1 and Told.given[-1].dtype == np.float32
+    with pytest.raises(ValueError, match="finite"):
+        env.step(torch.tensor([[torch.nan]]))
+
+
+BOX = gymnasium.spaces.Box(-1, 1, (3,))
+
+
+@pytest.mark.usefixtures("unregistered")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("actions", "observations", "message"),
+    [
+        (BOX, gymnasium.spaces.Dict(x=BOX), "observations must be a Box"),
+        (BOX, gymnasium.spaces.Discrete(3), "observations must be a Box"),
+        (BOX, gymnasium.spaces.Box(0, 255, (4, 4), np.uint8), "observations must be a Box"),
+        (gymnasium.spaces.MultiDiscrete([3, 4]), BOX, "actions must be a Discrete"),
+        (gymnasium.spaces.Box(-1, 1, (2, 2)), BOX, "actions must be a Discrete"),
+        (gymnasium.spaces.Box(0, 3, (2,), np.int64), BOX, "actions must be a Discrete"),
+    ],
+)
+def test_gymnasiums_vector_refuses_spaces_that_are_no_vectors(actions, observations, message):
+    with pytest.raises(ValueError, match=f"(?s){message}.*FlattenObservation"):
+        GymnasiumVector(told(actions, observations), 2)
+
+
+@pytest.mark.usefixtures("unregistered")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_spec_of_a_flattened_environment_is_taken_as_the_error_says():
+    flat = gymnasium.wrappers.FlattenObservation(
+        gymnasium.make(told(BOX, gymnasium.spaces.Discrete(4)))
+    )
+    env = GymnasiumVector(flat.spec, 2)
+    assert env.obs_dim == 4 and env.step(torch.zeros(2, 3)).obs.sum(1).tolist() == [1, 1]
+
+
 def test_first_episodes_count_once_each():
     class Fixed:
         """Pushes right: each pole falls after about nine steps."""

@@ -464,7 +464,8 @@ def test_wrong_shapes_and_settings_are_refused():
     with pytest.raises(ValueError, match="from 0 to 1"):
         whole.update(rollout)
     for wrong in ({"gamma": 1.1}, {"lam": -0.1}, {"clip": 0}, {"lr": 0}, {"epochs": 0},
-                  {"hidden": (0,)}, {"target_kl": 0}, {"entropy_weight": -1}):  # fmt: skip
+                  {"hidden": (0,)}, {"target_kl": 0}, {"entropy_weight": -1},
+                  {"log_std": torch.nan}, {"log_std": torch.inf}):  # fmt: skip
         with pytest.raises(ValueError, match=next(iter(wrong))):
             make(**wrong)
     case = random_case(0)

@@ -3,6 +3,7 @@
 import copy
 import io
 import math
+import pickle
 
 import gymnasium as gym
 import numpy as np
@@ -298,6 +299,42 @@ def test_a_copy_and_a_saved_agent_go_on_as_the_agent_itself_does(kind):
     assert all(torch.equal(weights(one), weights(agent)) for one in others)
 
 
+@pytest.mark.parametrize("kind", [SAC, TD3])
+def test_an_agent_loaded_from_a_state_dict_goes_on_as_the_first_does(kind):
+    first, second = (kind(3, 2, hidden=(8,), seed=s) for s in (0, 1))
+    for seed in range(3):  # an odd number: TD3's actor is due with the next
+        first.update(batch_of(seed=seed))
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
+    second.load_state_dict(torch.load(file, weights_only=True))
+    third = kind(3, 2, hidden=(8,), seed=2)
+    third.load_state_dict(first.state_dict())  # in memory: must not share what Adam remembers
+    for seed in range(3, 7):
+        for agent in (first, second, third):
+            agent.update(batch_of(seed=seed))
+    action = first.act(np.ones(3))  # with noise: from the generator
+    for agent in (second, third):
+        assert torch.equal(weights(agent), weights(first)) and agent.updates == 7
+        assert np.array_equal(agent.act(np.ones(3)), action)
+
+
+def test_a_state_dict_without_optimizers_or_of_another_kind_is_refused():
+    agent = TD3(3, 2, hidden=(8,))
+    agent.update(batch_of())
+    state = agent.state_dict()
+    bare = {name: part for name, part in state.items() if name != "_extra_state"}
+    other = TD3(3, 2, hidden=(8,), seed=1)
+    before = weights(other)
+    with pytest.raises(ValueError, match="no optimizers"):
+        other.load_state_dict(bare)
+    assert torch.equal(weights(other), before)
+    other.load_state_dict(bare, strict=False)
+    assert torch.equal(weights(other), weights(agent)) and other.updates == 0
+    with pytest.raises(ValueError, match="another kind"):
+        SAC(3, 2, hidden=(8,)).load_state_dict(state)
+
+
 def test_sac_acts_inside_the_bounds_and_without_noise_where_asked():
     agent = SAC(3, 2, hidden=(8,))
     many = agent.act(np.random.default_rng(0).normal(size=(200, 3)) * 5)
@@ -319,6 +356,9 @@ def test_sac_acts_inside_the_bounds_and_without_noise_where_asked():
         ("action", torch.full((16, 2), 1.5), "outside"),
         ("action", torch.full((16, 2), torch.nan), "NaN"),
         ("terminated", torch.full((16,), torch.nan), "terminated"),
+        ("terminated", torch.full((16,), 2.0), "0 or 1"),
+        ("truncated", torch.full((16,), 0.5), "0 or 1"),
+        ("truncated", torch.full((16,), torch.nan), "0 or 1"),
         ("reward", torch.zeros(16, 1), "reward must be"),
         ("obs", torch.zeros(16, 4), "obs must be"),
     ],
@@ -375,6 +415,38 @@ def test_the_buffer_forgets_the_oldest():
     assert set(buffer.sample(200).reward.tolist()) == {2, 3, 4}
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copied_buffer_stores_what_is_added_and_leaves_the_first_alone(copied):
+    first = ReplayBuffer(3, 1, 1)
+    first.add([1], [0], 1.0, [2], False, False)
+    second = copied(first)
+    second.add([2], [0], 7.0, [3], True, False)
+    assert set(second.sample(100).reward.tolist()) == {1, 7}
+    assert set(first.sample(100).reward.tolist()) == {1}
+
+
+@pytest.mark.parametrize("capacity", [1e3, "5", None])
+def test_a_capacity_that_is_no_whole_number_is_refused(capacity):
+    with pytest.raises(ValueError, match="capacity must be a whole number"):
+        ReplayBuffer(capacity, 1, 1)
+
+
+@pytest.mark.parametrize("kind", [SAC, TD3])
+def test_all_is_float32_whatever_pytorchs_default_is(kind):
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        agent, buffer = kind(1, 1, hidden=(4,)), ReplayBuffer(8, 1, 1)
+        buffer.add([1], [0], 1.0, [2], False, False)
+        batch = buffer.sample(4)
+        agent.update(batch)
+        action = agent.act(np.zeros(1))
+    finally:
+        torch.set_default_dtype(usual)
+    assert {part.dtype for part in (*batch, *agent.parameters())} == {torch.float32}
+    assert action.dtype == np.float32
+
+
 @pytest.mark.parametrize("obs", [np.zeros(4), np.full(3, np.nan), np.zeros((2, 2, 3))])
 def test_act_refuses_a_bad_observation(obs):
     with pytest.raises(ValueError, match="obs"):
@@ -389,6 +461,31 @@ def test_actions_are_scaled_to_the_bounds_and_never_past_them():
             to_bounds(np.array([bad, 0.0]), low, high)
     with pytest.raises(ValueError, match="finite bounds"):
         to_bounds(np.zeros(2), low, np.array([np.inf, 1.0]))
+
+
+def test_scaled_actions_lie_in_the_space_and_wide_bounds_do_not_overflow():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        low, high = np.sort(rng.uniform(-3, 3, (2, 1)), 0).astype(np.float32)
+        space = gym.spaces.Box(low, high)
+        for action in (-1.0, 1.0, rng.uniform(-1, 1)):
+            for dtype in (np.float32, np.float64):
+                assert space.contains(to_bounds(np.array([action], dtype), low, high))
+        assert to_bounds(np.ones(1), low, high) == high and to_bounds(-np.ones(1), low, high) == low
+    for wide in (np.finfo(np.float32).max, np.finfo(np.float64).max):
+        bound = np.array([wide])
+        for action in (-1.0, 0.0, 1.0):
+            assert to_bounds(np.array([action]), -bound, bound) == action * wide
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("exploration_noise", math.nan), ("exploration_noise", math.inf), ("target_noise", -0.1),
+     ("noise_clip", math.nan), ("policy_delay", 1.5), ("policy_delay", 0)],
+)  # fmt: skip
+def test_td3_refuses_noises_and_delays_that_make_no_sense(name, value):
+    with pytest.raises(ValueError, match=name):
+        TD3(1, 1, hidden=(4,), **{name: value})
 
 
 # Training
@@ -464,9 +561,52 @@ def test_training_refuses_what_does_not_fit_before_the_first_step():
         train(SAC(2, 1, hidden=(4,)), env, 8, 0)
     with pytest.raises(ValueError, match="steps"):
         train(SAC(1, 1, hidden=(4,)), env, 0, 0)
+    with pytest.raises(ValueError, match="the buffer has obs_dim 2"):
+        train(SAC(1, 1, hidden=(4,)), env, 8, 0, buffer=ReplayBuffer(9, 2, 1))
     with pytest.raises(ValueError, match="another environment"):
         train(SAC(1, 1, hidden=(4,)), env, 8, 0, eval_env=env)
+    env.action_space = gym.spaces.Discrete(3)
+    with pytest.raises(ValueError, match="Box of real actions"):
+        train(SAC(1, 1, hidden=(4,)), env, 8, 0)
+    with pytest.raises(ValueError, match="Box of real actions"):
+        evaluate(SAC(1, 1, hidden=(4,)), env, 1, seed=0)
     assert env.episode == -1
+
+
+class Strict(Count):
+    """Takes no action that its space does not contain."""
+
+    action_space = gym.spaces.Box(-0.1, 0.7, (1,))
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return super().step(action)
+
+
+@pytest.mark.parametrize("kind", [SAC, TD3])
+def test_actions_are_of_the_space_while_exploring_learning_and_evaluating(kind):
+    agent = kind(1, 1, hidden=(4,))
+    train(agent, Strict(), 12, 0, learning_starts=6, batch_size=4, eval_env=Strict(),
+          eval_every=6, eval_episodes=1, progress=False)  # fmt: skip
+    assert agent.updates == 6
+
+
+def test_the_way_of_a_reset_may_be_given_as_a_string():
+    def made(given):
+        env = gym.vector.SyncVectorEnv(
+            [Count, Count], autoreset_mode=gym.vector.AutoresetMode.SAME_STEP
+        )
+        env.metadata = {**env.metadata, "autoreset_mode": given}
+        return env
+
+    agent = SAC(1, 1, hidden=(4,))
+    history = train(agent, made("SameStep"), 24, 0, learning_starts=100, progress=False)
+    rows = history.buffer._rows[: len(history.buffer)]
+    assert len(rows) == 24 and torch.equal(rows[:, 2], rows[:, 0] + 1)
+    with pytest.raises(ValueError, match="NextStep.*SameStep"):
+        train(agent, made("same"), 24, 0, progress=False)
+    with pytest.raises(ValueError, match="never resets"):
+        train(agent, made("Disabled"), 24, 0, progress=False)
 
 
 def test_returns_are_undiscounted_sums():

@@ -1,7 +1,9 @@
 """122.1b: physics that change and come back, identification, the gap, and the listing's defects."""
 
 import ast
+import copy
 import math
+import pickle
 
 import gymnasium as gym
 import mujoco
@@ -210,10 +212,30 @@ def test_other_bad_input_is_refused():
             DomainRandomization(env, {}, seed=seed)
     with pytest.raises(TypeError, match="MuJoCo"):
         DomainRandomization(gym.make("CartPole-v1"), {}, seed=0)
+    inner = gym.wrappers.TransformObservation(
+        pendulum(), lambda x: {"x": x}, gym.spaces.Dict(x=env.observation_space)
+    )
+    with pytest.raises(TypeError, match="Box of observations"):
+        DomainRandomization(inner, {}, seed=0)
     with pytest.raises(ValueError, match="observation_scale"):
         DomainRandomization(env, {}, seed=0, observation_scale=[1.0, 0.0, 1.0, 1.0])
     with pytest.raises(ValueError, match="already"):
         DomainRandomization(DomainRandomization(env, {}, seed=0), {}, seed=0)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_has_the_physics_that_it_tells_and_draws_on_alike(copied):
+    env = DomainRandomization(pendulum(), RANGES, seed=0)
+    env.reset()
+    other = copied(env)
+    assert other.parameters == env.parameters
+    assert bits(other.unwrapped.model) == bits(env.unwrapped.model)
+    drawn = env.reset()[1]["parameters"]
+    before = bits(env.unwrapped.model)
+    assert other.reset()[1]["parameters"] == drawn
+    other.close()
+    assert bits(env.unwrapped.model) == before  # the copy has a model of its own
+    assert bits(other.unwrapped.model) == bits(pendulum().unwrapped.model)
 
 
 def test_a_bad_reset_or_action_changes_nothing():
@@ -466,6 +488,19 @@ def test_the_gap_of_a_simulator_to_itself_is_zero():
         )
         assert gap.return_gap == 0 and gap.dynamics_gap < 1e-9
         assert np.array_equal(gap.sim_returns, gap.real_returns)
+
+
+def test_a_policy_may_reuse_its_array():
+    action = np.zeros(1, np.float32)
+
+    def reusing(observation):
+        action[:] = balanced(observation)
+        return action
+
+    gaps = [sim_to_real_gap(p, physical({}), physical({"gear": 0.5}), episodes=2, seed=0)
+            for p in (balanced, reusing)]  # fmt: skip
+    assert np.array_equal(gaps[0].by_state, gaps[1].by_state)
+    assert sim_to_real_gap(reusing, physical({}), physical({}), seed=0).dynamics_gap < 1e-9
 
 
 def test_the_gap_by_hand():

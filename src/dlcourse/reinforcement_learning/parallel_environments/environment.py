@@ -38,6 +38,19 @@ class ParallelEnvironment(Protocol):
         ...
 
 
+def check_actions(action: Tensor, num_envs: int, action_dim: int, discrete: bool) -> None:
+    """Raises as `TensorEnvironment.step` does for actions that are none of its own."""
+    wanted = (num_envs,) if discrete else (num_envs, action_dim)
+    if tuple(action.shape) != wanted:
+        raise ValueError(f"actions must be {wanted}, got {tuple(action.shape)}")
+    if discrete and action.is_floating_point():
+        raise TypeError(f"actions must be whole numbers, got {action.dtype}")
+    if discrete and not ((action >= 0) & (action < action_dim)).all():
+        raise ValueError(f"actions must be from 0 to {action_dim - 1}")
+    if not discrete and not action.isfinite().all():
+        raise ValueError("actions must be finite: the policy has gone NaN or infinite")
+
+
 class TensorEnvironment:
     """N copies of one task whose states are the rows of a tensor: a step is a few tensor operations.
 
@@ -88,7 +101,7 @@ class TensorEnvironment:
         ``action``: (N,) whole numbers, or (N, A) real ones. Raises ValueError for another shape, a
         whole number out of range or a real one that isn't finite, before anything moves.
         """
-        self._check(action)
+        check_actions(action, self.num_envs, self.action_dim, self.discrete)
         state, reward, terminated = self._move(self.state, action)
         age = self.age + 1
         truncated = age >= self.time_limit  # may be true beside terminated
@@ -111,17 +124,6 @@ class TensorEnvironment:
             self.num_envs, size, generator=self.generator, device=self.device, dtype=self.dtype
         )
         return 2 * u - 1
-
-    def _check(self, action: Tensor) -> None:
-        wanted = (self.num_envs,) if self.discrete else (self.num_envs, self.action_dim)
-        if tuple(action.shape) != wanted:
-            raise ValueError(f"actions must be {wanted}, got {tuple(action.shape)}")
-        if self.discrete and action.is_floating_point():
-            raise TypeError(f"actions must be whole numbers, got {action.dtype}")
-        if self.discrete and not ((action >= 0) & (action < self.action_dim)).all():
-            raise ValueError(f"actions must be from 0 to {self.action_dim - 1}")
-        if not self.discrete and not action.isfinite().all():
-            raise ValueError("actions must be finite: the policy has gone NaN or infinite")
 
     def _start(self) -> Tensor:
         """First states of N episodes, (N, S)."""

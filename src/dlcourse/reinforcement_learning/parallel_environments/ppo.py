@@ -185,6 +185,8 @@ class PPO:
         for name, x in {"value_weight": value_weight, "entropy_weight": entropy_weight}.items():
             if not 0 <= x < math.inf:
                 raise ValueError(f"{name} must be at least 0 and finite, got {x}")
+        if not math.isfinite(log_std):
+            raise ValueError(f"log_std must be finite, got {log_std}")
         if target_kl is not None and not target_kl > 0:
             raise ValueError(f"target_kl must be positive or None, got {target_kl}")
         self.obs_dim, self.action_dim, self.discrete = obs_dim, action_dim, discrete

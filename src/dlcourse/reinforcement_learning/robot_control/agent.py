@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ._checks import at_least_one
 from .networks import Critics, polyak
 from .replay import Batch
 
@@ -18,8 +19,9 @@ class OffPolicyAgent(nn.Module):
     """An actor, ``num_critics`` critics, and slow copies of the critics.
 
     A subclass sets ``actor`` and says what an action, the critics' target and a step are.
-    ``state_dict`` holds the weights. To stop a training and go on with it, keep the whole agent
-    (``copy.deepcopy`` or ``torch.save(agent, file)``): optimizers and generator are in it.
+    ``state_dict`` holds all that a training needs to go on: weights, optimizers, generator and the
+    count of updates. Load it into an agent of equal settings. As with any module, its weights are
+    those of the agent itself: to keep a state while the agent learns on, ``copy.deepcopy`` it.
     """
 
     actor: nn.Module
@@ -36,8 +38,9 @@ class OffPolicyAgent(nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
-        if obs_dim < 1 or action_dim < 1 or num_critics < 1:
-            raise ValueError("obs_dim, action_dim and num_critics must be at least 1")
+        obs_dim = at_least_one("obs_dim", obs_dim)
+        action_dim = at_least_one("action_dim", action_dim)
+        num_critics = at_least_one("num_critics", num_critics)
         if not 0 <= gamma < 1:
             raise ValueError(f"gamma must be in [0, 1), got {gamma}")
         if not 0 < tau <= 1:
@@ -65,8 +68,43 @@ class OffPolicyAgent(nn.Module):
         return (action[0] if x.ndim == 1 else action).numpy()
 
     def noise(self, *shape: int) -> Tensor:
-        """Standard normal numbers from the agent's own generator."""
-        return torch.randn(shape, generator=self.generator)
+        """Standard normal numbers from the agent's own generator, float32."""
+        return torch.randn(shape, generator=self.generator, dtype=torch.float32)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What ``state_dict`` holds beside the weights."""
+        return {
+            "updates": self.updates,
+            "generator": self.generator.get_state(),
+            "optimizers": {name: opt.state_dict() for name, opt in self._optimizers().items()},
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up what ``get_extra_state`` gave, as a copy."""
+        optimizers = self._optimizers()
+        if set(state["optimizers"]) != set(optimizers):
+            raise ValueError(
+                f"the state has {sorted(state['optimizers'])}, this agent {sorted(optimizers)}: "
+                "it is of another kind of agent"
+            )
+        for name, optimizer in optimizers.items():
+            optimizer.load_state_dict(copy.deepcopy(state["optimizers"][name]))
+        self.generator.set_state(state["generator"])
+        self.updates = state["updates"]
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, **how: Any
+    ) -> Any:
+        """As ``nn.Module`` has it. Raises ValueError for a state with weights only."""
+        if strict and "_extra_state" not in state_dict:
+            raise ValueError(
+                "the state has no optimizers, generator and count of updates ('_extra_state'): "
+                "training could not go on from it. To take its weights alone, pass strict=False"
+            )
+        return super().load_state_dict(state_dict, strict, **how)
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {k: v for k, v in vars(self).items() if isinstance(v, torch.optim.Optimizer)}
 
     def _act(self, obs: Tensor, deterministic: bool) -> Tensor:
         raise NotImplementedError
@@ -79,10 +117,11 @@ class OffPolicyAgent(nn.Module):
                 raise ValueError(f"{name} must be {shape} with B ≥ 1, got {tuple(part.shape)}")
         # One look at a sum is enough: NaN and infinity survive sums and products by finite weights.
         total = batch.reward.sum() + batch.obs.sum() + batch.next_obs.sum()
-        if not bool((total + batch.terminated.sum()).isfinite()):
-            raise ValueError(
-                "reward, terminated or an observation is not finite: nothing was updated"
-            )
+        if not bool(total.isfinite()):
+            raise ValueError("reward or an observation is not finite: nothing was updated")
+        ends = batch.terminated, batch.truncated
+        if not all(torch.equal(end, end.bool().to(end.dtype)) for end in ends):  # or NaN
+            raise ValueError("terminated and truncated must be 0 or 1: nothing was updated")
         if not float(batch.action.abs().max()) <= 1 + 1e-6:  # true for NaN, too
             raise ValueError("an action is NaN or lies outside [-1, 1]: nothing was updated")
 

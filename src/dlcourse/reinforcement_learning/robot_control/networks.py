@@ -35,10 +35,10 @@ class Ensemble(nn.Module):
             for shape in ((n, fan_in, fan_out), (n, 1, fan_out))  # a weight and its bias
         ]
         self.lengths = [math.prod(shape) for shape in self.shapes]
-        drawn = [
-            (torch.rand(length, generator=generator) * 2 - 1) / math.sqrt(sizes[k // 2])
-            for k, length in enumerate(self.lengths)
-        ]
+        drawn = []
+        for k, length in enumerate(self.lengths):
+            u = torch.rand(length, generator=generator, dtype=torch.float32)
+            drawn.append((u * 2 - 1) / math.sqrt(sizes[k // 2]))
         self.flat = nn.Parameter(torch.cat(drawn))
 
     def parts(self, flat: Tensor) -> list[Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from .td3 import TD3
-from .training import to_bounds
+from .training import bounds_of, to_bounds
 
 
 class Belief(NamedTuple):
@@ -33,7 +33,7 @@ def q_against_return(
 
     Raises ValueError where a truncated episode leaves a weight γ^k > 0.02 behind.
     """
-    low, high = env.action_space.low, env.action_space.high
+    low, high = bounds_of(env.action_space)
     q, returned = [], []
     for k in range(episodes):
         obs, _ = env.reset(seed=seed + k)

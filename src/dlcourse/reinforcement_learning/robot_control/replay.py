@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ._checks import at_least_one
+
 
 class Batch(NamedTuple):
     """Transitions drawn from a buffer, float32: ``(B, obs_dim)``, ``(B, action_dim)``, ``(B,)``."""
@@ -29,23 +31,19 @@ class ReplayBuffer:
         action_dim: numbers in an action. Actions are stored in [−1, 1].
         seed: of the draws.
 
-    Raises ValueError for sizes below 1.
+    Raises ValueError for sizes below 1, or not whole.
 
     Source: Lin (1992) for replay; Pardo et al. (2018) for the two kinds of ends.
     """
 
     def __init__(self, capacity: int, obs_dim: int, action_dim: int, *, seed: int = 0) -> None:
-        for name, size in (
-            ("capacity", capacity), ("obs_dim", obs_dim), ("action_dim", action_dim)
-        ):  # fmt: skip
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
-        self.capacity, self.obs_dim, self.action_dim = capacity, obs_dim, action_dim
+        self.capacity = at_least_one("capacity", capacity)
+        self.obs_dim = at_least_one("obs_dim", obs_dim)
+        self.action_dim = at_least_one("action_dim", action_dim)
         # One row a transition, so that one gather fetches a whole batch:
         # obs | action | next_obs | reward | terminated | truncated
-        self._widths = (obs_dim, action_dim, obs_dim, 3)
-        self._rows = torch.zeros(capacity, sum(self._widths))
-        self._numpy = self._rows.numpy()  # shares the memory
+        self._widths = (self.obs_dim, self.action_dim, self.obs_dim, 3)
+        self._rows = torch.zeros(self.capacity, sum(self._widths), dtype=torch.float32)
         self._generator = torch.Generator().manual_seed(seed)
         self._next = self._size = 0
 
@@ -82,7 +80,8 @@ class ReplayBuffer:
         if any(((end != 0) & (end != 1)).any() for end in ends):
             raise ValueError("terminated and truncated must be true or false")
         where = (self._next + np.arange(n)) % self.capacity
-        self._numpy[where] = np.concatenate([obs, action, next_obs, reward, *ends], axis=1)
+        # A view of the same memory, made anew: one that is kept would not follow a copy's rows.
+        self._rows.numpy()[where] = np.concatenate([obs, action, next_obs, reward, *ends], axis=1)
         self._next = (self._next + n) % self.capacity
         self._size = min(self._size + n, self.capacity)
 

@@ -57,7 +57,9 @@ class SAC(OffPolicyAgent):
         if target_entropy is not None and not math.isfinite(target_entropy):
             raise ValueError(f"target_entropy must be finite, got {target_entropy}")
         self.actor = Actor(obs_dim, 2 * action_dim, hidden, self.generator)
-        self.log_alpha = torch.nn.Parameter(torch.tensor(init_temperature).log())
+        self.log_alpha = torch.nn.Parameter(
+            torch.tensor(init_temperature, dtype=torch.float32).log()
+        )
         self.target_entropy = float(-action_dim if target_entropy is None else target_entropy)
         self.actor_optimizer = adam(self.actor.parameters(), lr)
         self.critic_optimizer = adam(self.critics.parameters(), lr)

@@ -7,11 +7,13 @@ methods".
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from ._checks import at_least_one
 from .agent import OffPolicyAgent, adam, step
 from .networks import Actor, polyak
 from .replay import Batch
@@ -50,10 +52,16 @@ class TD3(OffPolicyAgent):
             obs_dim, action_dim, hidden=hidden, num_critics=num_critics, gamma=gamma, tau=tau,
             seed=seed,
         )  # fmt: skip
-        if min(exploration_noise, target_noise, noise_clip) < 0 or policy_delay < 1:
-            raise ValueError("noises must be 0 or more, and policy_delay at least 1")
+        for name, noise in (
+            ("exploration_noise", exploration_noise), ("target_noise", target_noise)
+        ):  # fmt: skip
+            if not 0 <= noise < math.inf:
+                raise ValueError(f"{name} must be 0 or more and finite, got {noise}")
+        if not noise_clip >= 0:
+            raise ValueError(f"noise_clip must be 0 or more, got {noise_clip}")
         self.exploration_noise, self.target_noise = exploration_noise, target_noise
-        self.noise_clip, self.policy_delay = noise_clip, policy_delay
+        self.noise_clip = noise_clip
+        self.policy_delay = at_least_one("policy_delay", policy_delay)
         self.actor = Actor(obs_dim, action_dim, hidden, self.generator)
         self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.actor_optimizer = adam(self.actor.parameters(), lr)

@@ -26,17 +26,29 @@ class History(NamedTuple):
 
 
 def to_bounds(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Scale actions from [−1, 1] to an environment's bounds.
+    """Scale actions from [−1, 1] to an environment's bounds, in the dtype of the bounds.
 
     Raises ValueError for an action outside [−1, 1] or not finite, and for bounds that are not
     finite.
     """
-    action = np.asarray(action)
+    action = np.asarray(action, dtype=np.float64)
     if not np.all(np.abs(action) <= 1 + 1e-6):  # NaN fails as well
         raise ValueError("an action is outside [-1, 1] or NaN: nothing was done")
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise ValueError("the action space has no finite bounds: wrap it in RescaleAction first")
-    return low + (np.clip(action, -1, 1) + 1) / 2 * (high - low)
+    dtype = np.result_type(low, high)
+    part = (np.clip(action, -1, 1) + 1) / 2
+    # Not low + part (high - low), which may overflow. Rounded in float64, kept inside, then cast.
+    scaled = np.clip((1 - part) * low + part * high, low, high)
+    return scaled.astype(dtype if np.issubdtype(dtype, np.floating) else np.float64)
+
+
+def bounds_of(space: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Low and high of a space of actions. Raises ValueError where actions are no real numbers."""
+    low, high = getattr(space, "low", None), getattr(space, "high", None)
+    if low is None or high is None or not np.issubdtype(space.dtype, np.floating):
+        raise ValueError(f"SAC and TD3 need a Box of real actions, the environment has {space}")
+    return low, high
 
 
 def evaluate(agent: OffPolicyAgent, env: Any, episodes: int = 10, *, seed: int) -> np.ndarray:
@@ -45,10 +57,12 @@ def evaluate(agent: OffPolicyAgent, env: Any, episodes: int = 10, *, seed: int) 
     Args:
         env: a single ``gymnasium.Env``, not the one that trains: its episode would be cut.
         seed: of the first episode's start; the k-th begins from ``seed + k``.
+
+    Raises ValueError for no episodes, and for an environment whose actions are no real numbers.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
-    low, high = env.action_space.low, env.action_space.high
+    low, high = bounds_of(env.action_space)
     returns = np.zeros(episodes)
     for k in range(episodes):
         obs, _ = env.reset(seed=seed + k)
@@ -99,6 +113,7 @@ def train(
     vector = hasattr(env, "single_action_space")
     space = env.single_action_space if vector else env.action_space
     observed = env.single_observation_space if vector else env.observation_space
+    low, high = bounds_of(space)
     if observed.shape != (agent.obs_dim,) or space.shape != (agent.action_dim,):
         raise ValueError(
             f"the environment has observations {observed.shape} and actions {space.shape}, the "
@@ -112,13 +127,17 @@ def train(
             raise ValueError(f"{name} must be at least 1, got {count}")
     if updates_per_step < 0:
         raise ValueError(f"updates_per_step must be 0 or more, got {updates_per_step}")
-    low, high = space.low, space.high
     to_bounds(np.zeros(space.shape), low, high)  # finite bounds, or an error now
     same_step = vector and _resets_in_the_same_step(env)
     if eval_env is env:
         raise ValueError("eval_env must be another environment: evaluating would cut an episode")
     if buffer is None:  # an empty one is false, too
         buffer = ReplayBuffer(steps + n, agent.obs_dim, agent.action_dim, seed=seed)
+    if (buffer.obs_dim, buffer.action_dim) != (agent.obs_dim, agent.action_dim):
+        raise ValueError(
+            f"the buffer has obs_dim {buffer.obs_dim} and action_dim {buffer.action_dim}, the "
+            f"environment {agent.obs_dim} and {agent.action_dim}"
+        )
     rng = np.random.default_rng(seed)
     episodes: list[tuple[int, float]] = []
     evaluations: list[tuple[int, np.ndarray]] = []
@@ -181,7 +200,12 @@ def train(
 def _resets_in_the_same_step(env: Any) -> bool:
     from gymnasium.vector import AutoresetMode
 
-    mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+    given = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+    try:
+        mode = AutoresetMode(given)  # a member, or its value such as "SameStep"
+    except ValueError:
+        known = [mode.value for mode in AutoresetMode]
+        raise ValueError(f"the environment's autoreset_mode {given!r} is none of {known}") from None
     if mode == AutoresetMode.DISABLED:
         raise ValueError("the vector environment never resets: choose an autoreset_mode")
     return mode == AutoresetMode.SAME_STEP

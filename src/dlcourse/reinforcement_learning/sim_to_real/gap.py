@@ -79,7 +79,7 @@ def sim_to_real_gap(
             total, over = 0.0, False
             states, actions = [_state(env)], []
             while not over:
-                action = policy(observation)
+                action = np.array(policy(observation))  # a copy: a policy may reuse its array
                 observation, reward, terminated, truncated, _ = env.step(action)
                 total, over = total + float(reward), terminated or truncated
                 states.append(_state(env))

@@ -33,10 +33,12 @@ class DomainRandomization(gym.Wrapper):
     ``parameters`` and ``info["parameters"]`` of a reset tell what was drawn. With a latency of k
     control steps, the action applied at step t is the one given at t − k; before, the zero action
     (or the one of the space nearest to it). ``close`` or ``restore`` gives the model its own
-    numbers back, bit by bit.
+    numbers back, bit by bit. A copy (``copy.deepcopy``, ``pickle``) has the same physics and draws
+    on alike; its simulation stands at its start, as Gymnasium's copies do.
 
     Raises:
-        TypeError: not a MuJoCo environment; actions that are no Box; a value that is no number.
+        TypeError: not a MuJoCo environment; actions or observations that are no Box; a value that
+            is no number.
         ValueError: an unknown name, a range upside down, out of bounds or not finite; two names
             for one element; a seed below 0; an environment that is already randomised.
     """
@@ -55,8 +57,11 @@ class DomainRandomization(gym.Wrapper):
             getattr(env.unwrapped, "model", None), mujoco.MjModel
         ):
             raise TypeError(f"needs a MuJoCo environment of Gymnasium, got {env!r}")
-        if not isinstance(env.action_space, gym.spaces.Box):
-            raise TypeError(f"needs a Box of actions, got {env.action_space}")
+        for name, space in (
+            ("actions", env.action_space), ("observations", env.observation_space)
+        ):  # fmt: skip
+            if not isinstance(space, gym.spaces.Box):
+                raise TypeError(f"needs a Box of {name}, got {space}")
         inner = env
         while isinstance(inner, gym.Wrapper):
             if isinstance(inner, DomainRandomization):
@@ -77,6 +82,11 @@ class DomainRandomization(gym.Wrapper):
         self._idle = np.clip(zero, env.action_space.low, env.action_space.high)
         self._queue: deque[np.ndarray] = deque()
         self.parameters: dict[str, float] = {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Of a copy. Gymnasium makes most environments anew from their arguments: a nominal model.
+        self.__dict__.update(state)
+        physics.write(self.env.unwrapped.model, self._nominal, self.parameters)
 
     def _start_draws(self, *seed: int) -> None:
         drawn, sensed = np.random.SeedSequence(seed).spawn(2)
