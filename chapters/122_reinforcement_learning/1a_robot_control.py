@@ -527,7 +527,6 @@ if CRITICS:
     axes[0].set(xlabel="environment steps", ylabel="Q minus return")
     axes[1].set(xlabel="return that followed", ylabel="Q(s, π(s))")
     axes[0].legend(fontsize=8)
-    plt.tight_layout()
     plt.show()
 
 # %% tags=["hide-input", "check"]
