@@ -128,3 +128,17 @@ def test_a_row_is_not_predicted_by_a_model_of_itself():
     q2, v2 = bandits_evaluation.cross_fitted(x, arm, changed, target)
     assert np.array_equal(q[::2], q2[::2]) and np.array_equal(v[::2], v2[::2])
     assert not np.array_equal(v[1::2], v2[1::2])
+
+
+def test_only_among_men_do_the_policies_of_open_bandit_differ_beyond_the_interval():
+    gaps = {c: bandits_evaluation.own_difference(c) for c in ("all", "men", "women")}
+    assert gaps["men"].mean == pytest.approx(0.0069 - 0.0046)
+    assert gaps["men"].half == pytest.approx(0.0020957, rel=1e-4)
+    assert [abs(gap.mean) > gap.half for gap in gaps.values()] == [False, True, False]
+
+
+def test_the_propensity_of_the_largest_weight_is_off_the_grid_of_the_others():
+    found = bandits_evaluation.propensity_grid("women")
+    assert (found["rows"], found["on"], found["equal"]) == (10_000, 9_996, 3)
+    assert (found["item"], found["position"], found["others"]) == (19, 1, 9)
+    assert found["least"] == 1e-6 and found["second"] == 1.55e-4 and found["same"] == 1.44e-3

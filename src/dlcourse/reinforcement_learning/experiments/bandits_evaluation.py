@@ -11,6 +11,7 @@ from dlcourse.reinforcement_learning.bandits.off_policy import (
     inverse_propensity_score,
     self_normalized_ips,
 )
+from dlcourse.reinforcement_learning.experiments.bandits_intervals import Mean
 
 ESTIMATORS = ("model", "IPS", "clipped IPS", "SNIPS", "DR")
 CLIP = 5.0
@@ -143,7 +144,8 @@ def open_bandit_estimates(campaign: str) -> dict:
     """Both directions of one campaign, beside the click rate that the target had itself.
 
     "uniform from bts": the uniform policy's probabilities are known, and Thompson sampling's
-    propensities were logged. "bts from random": Thompson sampling's probabilities are the shares of
+    propensities come with the log. They are Monte Carlo estimates (Saito et al. 2021), see
+    ``propensity_grid``. "bts from random": Thompson sampling's probabilities are the shares of
     its own log, so they are estimated, and its week as a whole stands for it.
     """
     random, bts = open_bandit(campaign, "random"), open_bandit(campaign, "bts")
@@ -172,3 +174,42 @@ def open_bandit_estimates(campaign: str) -> dict:
             ],
         }
     return found
+
+
+def own_difference(campaign: str) -> Mean:
+    """Click rate of Thompson sampling minus that of the uniform policy, each from its own log.
+
+    Half the width of the 95 % interval takes all rows as independent.
+    """
+    bts, random = (open_bandit(campaign, policy).click for policy in ("bts", "random"))
+    error = np.sqrt(bts.var(ddof=1) / len(bts) + random.var(ddof=1) / len(random))
+    return Mean(float(bts.mean() - random.mean()), float(1.96 * error))
+
+
+def propensity_grid(campaign: str, step: float = 5e-6) -> dict:
+    """How many of Thompson sampling's propensities are multiples of ``step``, and the smallest one.
+
+    Returns "rows", "on" (multiples of the step), "equal" (others that are one over the number of
+    items), and of the row with the smallest propensity: "row" (in the order of time, from 0),
+    "item", "position" (0 left, 1 middle, 2 right), "least" and "second" (the two smallest
+    propensities), "others" (further rows of this item at this position) and "same" (the smallest
+    propensity of those).
+    """
+    log = open_bandit(campaign, "bts")
+    p = log.propensity
+    on = np.abs(p / step - np.rint(p / step)) < 1e-6
+    row = int(p.argmin())
+    alike = (log.item == log.item[row]) & (log.position == log.position[row])
+    alike[row] = False
+    return {
+        "rows": len(p),
+        "on": int(on.sum()),
+        "equal": int((~on & np.isclose(p, 1 / log.num_items, rtol=1e-6)).sum()),
+        "row": row,
+        "item": int(log.item[row]),
+        "position": int(log.position[row]),
+        "least": float(p[row]),
+        "second": float(np.delete(p, row).min()),
+        "others": int(alike.sum()),
+        "same": float(p[alike].min()),
+    }
