@@ -534,7 +534,8 @@ if PEER:
     OURS, THEIRS = "ours, Gymnasium", "stable-baselines3"
     gap, half = welch(mean[OURS], mean[THEIRS])
     end_gap, end_half = welch(last[OURS], last[THEIRS])
-    drops = [a - b for runs in C.values() for r in runs for a, b in zip(r["scores"], r["scores"][1:])]
+    curves_of = [r["scores"] for runs in C.values() for r in runs]
+    drops = [a - b for c in curves_of for a, b in zip(c, c[1:], strict=False)]
     ratio = [a / b for a, b in zip(rate[OURS], rate[THEIRS], strict=True)]
     if abs(gap) <= half:
         verdict = (
@@ -660,9 +661,9 @@ if STEPS:
 
 # %% [markdown] tags=["slide"]
 # Then with learning. The clock runs until whole episodes return 475 on average in CartPole, and −200 in
-# Pendulum. Judging isn't counted, and is done from time to time only. Learning rate, epochs and γ were chosen once for each task on a CPU,
-# with 64 to 256 environments and other seeds, and are the same for all; the GPU's number of
-# environments was not tuned.
+# Pendulum. Judging isn't counted, and is done from time to time only. Learning rate, epochs and γ
+# were chosen once for each task on a CPU, with 64 to 256 environments and other seeds, and are
+# the same for all; the GPU's number of environments was not tuned.
 
 # %% tags=["gpu", "hide-input"] name="time-to-return"
 LIMIT = 10.0
@@ -684,7 +685,7 @@ if RACE:
     def between(runs):
         """Seconds of training between two checks, of all runs."""
         times = [[0.0] + [at for at, _, _ in r["curve"]] for r in runs]
-        return [b - a for t in times for a, b in zip(t, t[1:])]
+        return [b - a for t in times for a, b in zip(t, t[1:], strict=False)]
 
     table = [
         "| task | where | reached | seconds to the target | between checks, up to | steps | updates |",

@@ -28,8 +28,8 @@ from dlcourse.reinforcement_learning.parallel_environments.pendulum import Pendu
 from dlcourse.reinforcement_learning.parallel_environments.ppo import PPO
 
 __all__ = [
-    "ARMS", "TASKS", "Arm", "GymnasiumArrays", "Task", "steps_per_second", "throughput", "time_to_return",
-    "contest",
+    "ARMS", "TASKS", "Arm", "GymnasiumArrays", "Task", "steps_per_second", "throughput",
+    "time_to_return", "contest",
 ]  # fmt: skip
 
 
