@@ -65,11 +65,41 @@ def test_the_contest_tells_who_reached_the_target():
     easy = speed.Task(CartPole, "CartPole-v1", 5.0, {"epochs": 1})
     hard = speed.Task(CartPole, "CartPole-v1", 501.0, {"epochs": 1})
     arms = {"torch": speed.Arm("torch", "cpu", 4, 8), "gym": speed.Arm("gymnasium", "cpu", 2, 8)}
-    found = speed.contest({"easy": easy, "hard": hard}, arms, seeds=(0, 1), limit=0.05)
-    assert found["easy"]["torch"][0]["steps"] == 5 * 8 * 4
+    found = speed.contest({"easy": easy, "hard": hard}, arms, seeds=(0, 1), limit=1.0)
+    first = found["easy"]["torch"][0]
+    assert first["steps"] == first["curve"][-1][1] and first["steps"] % (8 * 4) == 0
+    assert 0.2 <= first["seconds"] == first["curve"][-1][0] <= 1.0
     assert speed.median_seconds(found["easy"]["gym"]) > 0
     assert speed.median_seconds(found["hard"]["gym"]) is None
     assert found["hard"]["torch"][0]["curve"][-1][2] <= 500
+
+
+def test_a_target_that_is_met_only_after_the_limit_is_not_reached(monkeypatch):
+    clock = iter(range(1000))  # seconds: each update takes one
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(clock))
+    scores = iter([0.0, 0.0, 600.0])
+    monkeypatch.setattr(
+        speed, "first_episode_returns", lambda *_: torch.full((1,), next(scores))
+    )
+    task = speed.Task(CartPole, "CartPole-v1", 475.0, {"epochs": 1})
+    late = speed.time_to_return(task, speed.Arm("torch", "cpu", 4, 8), 0, limit=2.5)
+    assert late["curve"] == [[1.0, 32, 0.0], [2.0, 64, 0.0], [3.0, 96, 600.0]]
+    assert late["seconds"] is None and late["steps"] is None
+    scores = iter([0.0, 0.0, 600.0])
+    timely = speed.time_to_return(task, speed.Arm("torch", "cpu", 4, 8), 0, limit=3.0)
+    assert (timely["seconds"], timely["steps"]) == (3.0, 96)
+
+
+def test_checks_are_apart_by_a_tenth_of_the_training_so_far(monkeypatch):
+    clock = (i / 8 for i in range(10_000))  # an update takes an eighth of a second
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(clock))
+    task = speed.Task(CartPole, "CartPole-v1", 501.0, {"epochs": 1})
+    run = speed.time_to_return(task, speed.Arm("torch", "cpu", 2, 2), 0, limit=10.0, judges=2)
+    at = [seconds for seconds, _, _ in run["curve"]]
+    assert at[:3] == [0.25, 0.5, 0.75] and at[-1] == 10.0 and len(at) <= 30
+    gaps = [b - a for a, b in zip(at[:-1], at[1:-1], strict=False)]
+    assert all(max(0.2, a / 10) <= gap <= max(0.2, a / 10) + 1 / 8
+               for a, gap in zip(at, gaps, strict=False))  # fmt: skip
 
 
 def test_the_contestants_take_equal_steps_and_meet_one_judge():
