@@ -294,7 +294,7 @@ claim(
     "{identified:.0f}. A linear controller, searched on such a model, holds it as well ({linear:.0f}). "
     "Of the identified parameters' 95 % intervals {held} of {all} hold the truth.",
     statistics.mean(pole["inside"]["width 0"]) < 100
-    and statistics.mean(pole["inside"]["identified"]) > statistics.mean(pole["inside"]["width 1"])
+    and statistics.mean(pole["inside"]["identified"]) >= statistics.mean(pole["inside"]["width 1"])
     and statistics.mean(linear["inside"]["linear, identified"])
     >= statistics.mean(pole["inside"]["identified"]) - 1
     and 0.85 < sum(known["holds"].values()) / (len(known["holds"]) * known["sets"]) < 0.99,
