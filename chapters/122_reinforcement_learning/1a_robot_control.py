@@ -701,6 +701,9 @@ if HOPPER:
     ax.set(xlabel="environment steps of each seed", ylabel="return (sum of rewards)")
     ax.legend(fontsize=8)
     plt.show()
+
+# %% tags=["hide-input", "check"]
+if HOPPER:
     say(
         "After {steps:,} steps a seed: {last} (mean ± standard deviation over seeds), at {speed:.0f} "
         "environment steps a second of all seeds together ({how}). Each step on its feet is worth "
