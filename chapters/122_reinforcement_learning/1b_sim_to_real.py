@@ -377,10 +377,10 @@ if COVER:
             f"{COVER['error'][name]:.4f} |"
         )
     share = sum(COVER["holds"].values()) / (COVER["sets"] * len(COVER["holds"]))
+    say("\n".join(table) + "\n\nDeviations and errors are of the logarithms.")
     claim(
-        "\n".join(table)
-        + "\n\nDeviations and errors are of the logarithms. With sensors of {noise}, {share:.1f} % "
-        "of the intervals hold the truth, where 95 % are promised.",
+        "With sensors of {noise}, {share:.1f} % of the intervals hold the truth, where 95 % are "
+        "promised.",
         0.85 <= share <= 0.99,
         noise=SENSOR,
         share=100 * share,

@@ -52,3 +52,8 @@ def test_claim_refuses_several_truth_values(holds):
 def test_claim_refuses_what_is_not_a_bool(holds):
     with pytest.raises(TypeError, match="needs a bool"):
         claim("x", holds)
+
+
+def test_claim_refuses_a_table_which_would_be_shown_as_bars():
+    with pytest.raises(ValueError, match="say"):
+        claim("| a | b |\n|---|---|\n| 1 | 2 |", True)

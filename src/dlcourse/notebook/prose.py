@@ -67,9 +67,12 @@ def claim(template: str, holds: bool, **values: object) -> None:
     Raises:
         ClaimError: ``holds`` is false; the message has the sentence and all values.
         TypeError: ``holds`` is not one truth value.
-        ValueError: the template names a value that was not given.
+        ValueError: the template names a value that was not given, or begins with a table, which
+            Markdown would not see behind the words "Checked".
     """
     text = _sentence(template, values)
+    if text.lstrip().startswith("|"):
+        raise ValueError("a claim is a sentence and begins with a table: show that by say()")
     if not _as_bool(holds):
         listed = "".join(f"\n  {name} = {value!r}" for name, value in values.items())
         raise ClaimError(f"this sentence of the chapter no longer holds: {text}{listed}")
