@@ -582,6 +582,7 @@ if contest:
         )  # fmt: skip
     ax.set(xscale="log", xlabel="negatives a picture", ylabel="R@1, unseen combinations (%)")
     ax.set_xticks(list(NEGATIVES), [f"{n:,}" for n in NEGATIVES])
+    ax.minorticks_off()  # their labels would overlap ours
     ax.legend()
     plt.show()
 
