@@ -1,5 +1,6 @@
 """Facts about the features of section 123.1: what is learned where, and what may be known when."""
 
+import inspect
 import pickle
 import warnings
 
@@ -405,7 +406,8 @@ def test_what_only_one_path_has_is_named():
     assert report.only_offline_columns == ("rich",) and report.only_online_columns == ("new",)
     assert report.only_offline_rows == ("request-0",)
     assert report.only_online_rows == ("request-1",)
-    assert report.rows == 48 and report.columns == () and "columns only offline: rich" in str(report)
+    assert report.rows == 48 and report.columns == ()
+    assert "columns only offline: rich" in str(report)
 
 
 def test_numbers_and_strings_and_infinities_differ_and_the_worst_column_comes_first():
@@ -417,11 +419,24 @@ def test_numbers_and_strings_and_infinities_differ_and_the_worst_column_comes_fi
     assert finite.columns[0].different == 1
 
 
-@given(
-    st.lists(st.one_of(st.floats(), st.none()), min_size=1, max_size=8), st.randoms(), st.data()
-)
+def test_whole_numbers_of_a_whole_dtype_must_be_the_same():
+    # Of an id of eight digits the tolerance for rounding would forgive the last two.
+    a, b = pd.DataFrame({"id": [2**60, 12345678]}), pd.DataFrame({"id": [2**60 + 1, 12345679]})
+    assert train_serve_skew(a, b).columns[0].different == 2
+    assert not train_serve_skew(a.astype(float), b.astype(float))
+
+
+def test_rows_may_have_ids_of_several_parts_and_columns_may_be_sparse():
+    index = pd.MultiIndex.from_tuples([("a", 1), ("a", 2), ("b", 1)])
+    a = pd.DataFrame({"x": pd.arrays.SparseArray([0.0, 1.0, 0.0])}, index=index)
+    b = pd.DataFrame({"x": [0.0, 1.0, 2.0]}, index=index)
+    (column,) = train_serve_skew(a, b.iloc[::-1]).columns
+    assert (column.first_row, column.different, column.largest) == (("b", 1), 1, 2.0)
+
+
+@given(st.lists(st.one_of(st.floats(), st.none()), min_size=1, max_size=8), st.data())
 @settings(max_examples=60, deadline=None)
-def test_skew_agrees_with_a_comparison_cell_by_cell(values, random, data):
+def test_skew_agrees_with_a_comparison_cell_by_cell(values, data):
     others = [data.draw(st.sampled_from([v, 0.0, None, float("inf")])) for v in values]
     report = train_serve_skew(
         pd.DataFrame({"x": pd.Series(values, dtype=float)}),
@@ -481,11 +496,6 @@ GROUPS = {
     "temporal": {"joined": ["hour", "weekday", "month", "elapsed"]},
 }
 UNTARGETED = GROUPS | {"categorical": ["job", "floor"]}
-
-
-def without(groups, frame):
-    """The columns of these groups."""
-    return frame[[name for columns in groups.values() for name in columns]]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -830,6 +840,23 @@ def test_the_pipeline_is_cloned_pickled_and_set_as_an_estimator():
     pipeline.set_params(clip=None, text=(), extra="ignore")
     np.testing.assert_array_equal(pipeline.transform(frame).toarray(), made)
     assert pipeline.fit(frame, y).transform(frame).shape[1] < made.shape[1]
+
+
+def test_the_class_is_made_once_and_its_source_can_be_read():
+    from dlcourse.ml_system_design.feature_engineering import pipeline
+
+    assert pipeline.FeaturePipeline is pipeline.FeaturePipeline is FeaturePipeline
+    assert inspect.getsource(FeaturePipeline).startswith("class FeaturePipeline")
+    with pytest.raises(AttributeError, match="no attribute 'FeaturesPipeline'"):
+        pipeline.FeaturesPipeline
+
+
+def test_an_index_with_doubles_is_no_obstacle():
+    frame, y = people(np.random.default_rng(0), 50)
+    made = FeaturePipeline(**GROUPS).fit_transform(frame, y).toarray()
+    doubled = frame.set_index(np.zeros(50, dtype=int))
+    again = FeaturePipeline(**GROUPS).fit_transform(doubled, y).toarray()
+    np.testing.assert_array_equal(again, made)
 
 
 def test_a_fit_that_fails_leaves_it_unfitted():

@@ -12,7 +12,7 @@ Target encoding is cross-fitted: Micci-Barreca (2001) for the shrunken mean, sci
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,10 +75,10 @@ class FeaturePipeline:
     def __init__(
         self,
         *,
-        numerical: Mapping[str, str] | Iterable[str] = (),
-        categorical: Mapping[str, str] | Iterable[str] = (),
-        text: Mapping[str, str] | Iterable[str] = (),
-        temporal: Mapping[str, Iterable[str]] | Iterable[str] = (),
+        numerical: Mapping[str, str] | Sequence[str] = (),
+        categorical: Mapping[str, str] | Sequence[str] = (),
+        text: Mapping[str, str] | Sequence[str] = (),
+        temporal: Mapping[str, Sequence[str]] | Sequence[str] = (),
         clip: tuple[float, float] | None = None,
         min_frequency: int | float | None = None,
         max_text_features: int | None = None,
@@ -158,7 +158,8 @@ class FeaturePipeline:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False  # a DataFrame, not an array
         tags.input_tags.string = tags.input_tags.categorical = tags.input_tags.allow_nan = True
-        tags.target_tags.required = "target" in _named(self.categorical, "onehot").values()
+        how = self.categorical.values() if isinstance(self.categorical, Mapping) else ()
+        tags.target_tags.required = "target" in how
         return tags
 
     # Learning
@@ -400,7 +401,7 @@ class FeaturePipeline:
             raise TypeError("; ".join(changed) + ": convert as in training")
 
 
-def _named(columns: Mapping[str, Any] | Iterable[str], default: Any) -> dict[str, Any]:
+def _named(columns: Mapping[str, Any] | Sequence[str], default: Any) -> dict[str, Any]:
     """Columns and what is made of each, the default where only their names are given."""
     if isinstance(columns, str):
         raise TypeError(f"give a list of columns or a dict: got the string {columns!r}")

@@ -91,8 +91,8 @@ def train_serve_skew(
 
         |a − b| ≤ atol + rtol · max(|a|, |b|)
 
-    and two missing values are equal; a missing value equals nothing else. What is no number must be
-    the same, and a number never equals a string.
+    and two missing values are equal; a missing value equals nothing else. Whole numbers whose dtype
+    says so in both, and what is no number, must be the same; a number never equals a string.
 
     Args:
         offline: features of the batch path; the index says which row it is (a request's id).
@@ -145,15 +145,17 @@ def _differences(
     there = ~no_a & ~no_b
     unequal, gap = missing.copy(), np.full(len(a), np.nan)
     numeric = ("boolean", "integer", "number")
-    x, y = a.astype(object).to_numpy()[there], b.astype(object).to_numpy()[there]
+    x, y = (column.astype(object).to_numpy()[there] for column in (a, b))
+    whole = all(pd.api.types.is_integer_dtype(column.dtype) for column in (a, b))  # ids, counts
     if _checks.kind_of(a) in numeric and _checks.kind_of(b) in numeric:
+        same = (x == y).astype(bool)  # exact, before the rounding to float64
         x, y = x.astype(np.float64), y.astype(np.float64)
         with np.errstate(invalid="ignore", over="ignore"):
             gap[there] = np.abs(x - y)
             close = gap[there] <= atol + rtol * np.maximum(np.abs(x), np.abs(y))
         # Infinity equals itself only; against it the tolerance would be infinite.
         finite = np.isfinite(x) & np.isfinite(y)
-        unequal[there] = ~np.where(finite, close, x == y)
+        unequal[there] = ~np.where(finite & (not whole), close, same)
     else:
         unequal[there] = [not _same(p, q) for p, q in zip(x, y, strict=True)]
     return unequal, missing, gap
