@@ -1,6 +1,5 @@
 """Facts about the features of section 123.1: what is learned where, and what may be known when."""
 
-import inspect
 import pickle
 import warnings
 
@@ -840,15 +839,6 @@ def test_the_pipeline_is_cloned_pickled_and_set_as_an_estimator():
     pipeline.set_params(clip=None, text=(), extra="ignore")
     np.testing.assert_array_equal(pipeline.transform(frame).toarray(), made)
     assert pipeline.fit(frame, y).transform(frame).shape[1] < made.shape[1]
-
-
-def test_the_class_is_made_once_and_its_source_can_be_read():
-    from dlcourse.ml_system_design.feature_engineering import pipeline
-
-    assert pipeline.FeaturePipeline is pipeline.FeaturePipeline is FeaturePipeline
-    assert inspect.getsource(FeaturePipeline).startswith("class FeaturePipeline")
-    with pytest.raises(AttributeError, match="no attribute 'FeaturesPipeline'"):
-        pipeline.FeaturesPipeline
 
 
 def test_an_index_with_doubles_is_no_obstacle():

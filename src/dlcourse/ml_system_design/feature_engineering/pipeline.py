@@ -11,12 +11,12 @@ Target encoding is cross-fitted: Micci-Barreca (2001) for the shrunken mean, sci
 
 from __future__ import annotations
 
-import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.base import BaseEstimator, TransformerMixin
 
 from . import _checks, _temporal
 
@@ -32,7 +32,7 @@ _KINDS = {
 }
 
 
-class FeaturePipeline:
+class FeaturePipeline(TransformerMixin, BaseEstimator):
     """An estimator of scikit-learn's that turns a table's columns into a matrix of features.
 
     Args:
@@ -436,25 +436,3 @@ def _categories(column: pd.Series, kind: str) -> np.ndarray:
     convert = (lambda value: str(int(value))) if kind == "integer" else str
     coded[there] = [convert(value) for value in values[there]]
     return coded
-
-
-_Plain = FeaturePipeline
-del FeaturePipeline  # so that asking for it runs __getattr__
-
-
-def __getattr__(name: str) -> Any:
-    """``FeaturePipeline`` with scikit-learn's base classes, which load when it is first used."""
-    if name != "FeaturePipeline":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from sklearn.base import BaseEstimator, TransformerMixin
-
-    own = {
-        "__module__": __name__,
-        "__doc__": _Plain.__doc__,
-        # Given again, because set_output looks for them in the class itself.
-        "transform": _Plain.transform,
-        "fit_transform": _Plain.fit_transform,
-    }
-    bases = (_Plain, TransformerMixin, BaseEstimator)
-    made = types.new_class(name, bases, exec_body=lambda space: space.update(own))
-    return globals().setdefault(name, made)
