@@ -1,6 +1,15 @@
+from .monitoring.adwin import ADWIN as ADWIN
+from .monitoring.alerts import Alert as Alert
+from .monitoring.alerts import AlertManager as AlertManager
+from .monitoring.alerts import AlertRule as AlertRule
 from .monitoring.blocks import autocorrelation_time as autocorrelation_time
 from .monitoring.corrections import adjust_p_values as adjust_p_values
 from .monitoring.drift import DriftDetector as DriftDetector
 from .monitoring.drift import DriftReport as DriftReport
 from .monitoring.drift import FeatureTest as FeatureTest
 from .monitoring.drift import population_stability_index as population_stability_index
+from .monitoring.prediction_log import PredictionLog as PredictionLog
+from .monitoring.quantile_sketch import DDSketch as DDSketch
+from .monitoring.two_sample import TwoSampleResult as TwoSampleResult
+from .monitoring.two_sample import classifier_two_sample_test as classifier_two_sample_test
+from .monitoring.two_sample import maximum_mean_discrepancy as maximum_mean_discrepancy

@@ -104,5 +104,6 @@ class BlockPermutation:
         labels = self.labels[:, use]
         parts = np.array_split(labels, math.ceil(labels.size / 2_000_000))
         T = np.concatenate([statistic(part) for part in parts])
-        large = ~(T[1:] < T[0] * (1 - 1e-12))  # equal but for rounding is equal
+        rounding = 1e-12 * np.nanmax(np.abs(T))
+        large = ~(T[1:] < T[0] - rounding)
         return float((1 + large.sum()) / len(T))
