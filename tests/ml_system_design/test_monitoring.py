@@ -200,6 +200,8 @@ def test_a_trifle_in_many_rows_is_significant_and_its_effect_is_small():
         ({"x": [1.0], "y": [1.0, 2.0]}, ValueError, "one length"),
         ({"x": np.zeros((2, 2))}, ValueError, "shape"),
         ({"x": np.array(["2024-01-01"], "datetime64[D]")}, TypeError, "into numbers"),
+        ({"x": 5}, TypeError, "list of n values"),
+        ({"x": "abc"}, TypeError, "list of n values"),
         ({"x": [[1.0], [2.0]]}, TypeError, "numbers or categories"),
         ({"1": [1.0], 1: [1.0]}, ValueError, "one name"),
     ],
@@ -214,7 +216,10 @@ def test_detectors_refuse_references(reference, error, message):
     [
         ({"alpha": 0}, ValueError, "alpha"),
         ({"correction": "holm"}, ValueError, "correction"),
+        ({"alpha": "0.05"}, TypeError, "alpha must be a number"),
         ({"min_effect": -1}, ValueError, "min_effect"),
+        ({"min_effect": 2}, ValueError, "as effects are"),
+        ({"seed": -1}, ValueError, "seed"),
         ({"block": 0}, ValueError, "block"),
         ({"permutations": 1.5}, TypeError, "permutations"),
         ({"categorical": "x"}, TypeError, "list of names"),
@@ -454,6 +459,24 @@ def test_mmd_of_a_stream_needs_blocks():
     assert alarms[1] >= 30 and at_most(alarms[40], 60, 0.08)
 
 
+def test_mmd_does_not_depend_on_where_the_features_are():
+    x, y = np.random.default_rng(0).standard_normal((2, 20, 2))
+    near, far = (
+        maximum_mean_discrepancy(x + at, y + at, rng=np.random.default_rng(1)) for at in (0, 1e8)
+    )
+    assert near.statistic == pytest.approx(far.statistic, rel=1e-5)
+    assert near.p_value == far.p_value
+
+
+def test_two_sample_tests_refuse_a_seed_for_a_generator_and_numbers_too_large():
+    x = np.random.default_rng(0).standard_normal((10, 2))
+    for test in (maximum_mean_discrepancy, classifier_two_sample_test):
+        with pytest.raises(TypeError, match="default_rng"):
+            test(x, x, rng=0)
+    with pytest.raises(ValueError, match="scale the features"):
+        maximum_mean_discrepancy(x * 1e200, x, rng=np.random.default_rng(0))
+
+
 def test_equal_rows_are_no_drift():
     same = np.ones((6, 2))
     found = maximum_mean_discrepancy(same, same, rng=np.random.default_rng(0))
@@ -636,8 +659,11 @@ def test_sketches_refuse_what_has_no_answer():
         sketch_of([1.0]).quantile(99)
     with pytest.raises(ValueError, match="one relative_accuracy"):
         DDSketch(0.01).merge(DDSketch(0.02))
-    with pytest.raises(ValueError, match="relative_accuracy"):
-        DDSketch(0)
+    for accuracy in (0, 1e-17, 1):
+        with pytest.raises(ValueError, match="relative_accuracy"):
+            DDSketch(accuracy)
+    with pytest.raises(TypeError, match="value must be a number"):
+        DDSketch().add("0.1")
 
 
 # The log
@@ -725,6 +751,8 @@ def test_the_log_refuses_and_keeps_nothing_of_it(request_id, features, latency, 
 
 
 def test_logs_refuse_names_and_sizes():
+    with pytest.raises(TypeError, match="an id"):
+        PredictionLog(1, ["x"]).record([1], {"x": 1}, 0, 0.1)
     for capacity, names in [(0, ["x"]), (1, []), (1, ["x", "x"])]:
         with pytest.raises(ValueError):
             PredictionLog(capacity, names)
@@ -856,7 +884,18 @@ def test_rules_refuse(options, message):
         AlertRule(**{"name": "r", "metric": "m", "raise_at": 10.0} | options)
 
 
+def test_a_value_that_is_no_number_changes_no_rule():
+    world = World()
+    with pytest.raises(TypeError, match="'n'"):
+        world.manager.observe({"m": 11.0, "n": "high"})
+    assert world.heard == [] and not world.manager.is_raised("r")
+
+
 def test_managers_refuse():
+    with pytest.raises(TypeError, match="AlertRule"):
+        AlertManager(["r"], [print])
+    with pytest.raises(TypeError, match="raise_at must be a number"):
+        AlertRule("r", "m", "10")
     rule, times = AlertRule("r", "m", 1.0), iter([2.0, 1.0])
     for rules, sinks in [([], [print]), ([rule, rule], [print]), ([rule], []), ([rule], ["x"])]:
         with pytest.raises(ValueError):
@@ -903,6 +942,8 @@ def test_adwin_refuses(options):
         ADWIN(**options)
     with pytest.raises(ValueError, match="Clip it"):
         ADWIN().update(math.nan)
+    with pytest.raises(TypeError, match="two numbers"):
+        ADWIN(bounds=5)
 
 
 # The document's listing

@@ -22,9 +22,19 @@ def count(value: int, name: str, least: int = 1) -> int:
     return number
 
 
+def real(value: float, name: str) -> float:
+    """A number; NaN and infinities are numbers here."""
+    if isinstance(value, str):
+        raise TypeError(f"{name} must be a number: got {value!r}")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number: got {value!r}") from None
+
+
 def fraction(value: float, name: str) -> float:
     """A number between 0 and 1, both left out."""
-    number = float(value)
+    number = real(value, name)
     if not 0 < number < 1:
         raise ValueError(f"{name} must be between 0 and 1: got {value!r}")
     return number
@@ -32,10 +42,17 @@ def fraction(value: float, name: str) -> float:
 
 def at_least_zero(value: float, name: str) -> float:
     """A finite number of at least 0."""
-    number = float(value)
+    number = real(value, name)
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"{name} must be finite and ≥ 0: got {value!r}")
     return number
+
+
+def generator(rng: np.random.Generator) -> np.random.Generator:
+    """A generator of random numbers."""
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng must be a generator, as np.random.default_rng(0) is: got {rng!r}")
+    return rng
 
 
 def reals(value: ArrayLike, ndim: int, name: str) -> NDArray[np.float64]:

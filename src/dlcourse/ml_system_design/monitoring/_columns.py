@@ -64,6 +64,8 @@ def read(table: Any, name: str, kinds: Mapping[str, bool] | Collection[str]) -> 
 
 
 def _column(values: Any, name: str, categorical: bool | None) -> Column:
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be an array or a list of n values: got {values!r}")
     if hasattr(values, "dtype"):
         array = np.asarray(values)
     else:  # NumPy alone would make the string "nan" of a NaN among strings

@@ -57,7 +57,10 @@ class ADWIN:
         max_buckets: int = 5,
     ) -> None:
         self.delta = _checks.fraction(delta, "delta")
-        low, high = map(float, bounds)
+        try:
+            low, high = (_checks.real(bound, "a bound") for bound in bounds)
+        except (TypeError, ValueError):
+            raise TypeError(f"bounds must be two numbers: got {bounds!r}") from None
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"bounds must be finite, the lower first: got {bounds}")
         self.bounds = (low, high)
@@ -71,6 +74,7 @@ class ADWIN:
         Raises ValueError for a value outside ``bounds``.
         """
         low, high = self.bounds
+        value = _checks.real(value, "value")
         if not low <= value <= high:
             raise ValueError(f"value must be within bounds {self.bounds}: got {value}. Clip it")
         self._rows[0].append(_Bucket(1, (value - low) / (high - low), 0.0))

@@ -47,6 +47,8 @@ class AlertRule:
         if self.when not in ("above", "below"):
             raise ValueError(f'when must be "above" or "below": got {self.when!r}')
         clear_at = self.raise_at if self.clear_at is None else self.clear_at
+        for name, value in (("raise_at", self.raise_at), ("clear_at", clear_at)):
+            _checks.real(value, name)
         if not (math.isfinite(self.raise_at) and math.isfinite(clear_at)):
             raise ValueError(f"thresholds must be finite: got {self.raise_at}, {clear_at}")
         if self._beyond(clear_at, self.raise_at):
@@ -55,7 +57,8 @@ class AlertRule:
             )
         _checks.at_least_zero(self.for_seconds, "for_seconds")
         _checks.at_least_zero(self.clear_for_seconds, "clear_for_seconds")
-        if self.repeat_after is not None and not self.repeat_after > 0:
+        repeat = self.repeat_after
+        if repeat is not None and not _checks.real(repeat, "repeat_after") > 0:
             raise ValueError(f"repeat_after must be above 0 or None: got {self.repeat_after!r}")
 
     def _beyond(self, value: float, threshold: float) -> bool:
@@ -120,6 +123,8 @@ class AlertManager:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         rules, self._sinks = [*rules], [*sinks]
+        if wrong := [rule for rule in rules if not isinstance(rule, AlertRule)]:
+            raise TypeError(f"rules must be of AlertRule: got {wrong}")
         self.rules = {rule.name: rule for rule in rules}
         if not rules or len(self.rules) < len(rules):
             raise ValueError(f"rules must be at least one, of unique names: got {rules}")
@@ -137,12 +142,17 @@ class AlertManager:
         A metric that is None or NaN is unknown: it neither clears an alert nor lets one ripen. One
         that is absent leaves its rules as they are; ``stale`` finds those that stay away.
 
-        Raises ValueError where the clock went back.
+        Raises TypeError for a value that is no number, before any rule is followed, and ValueError
+        where the clock went back.
         """
+        values = {
+            name: None if value is None else _checks.real(value, f"metrics[{name!r}]")
+            for name, value in metrics.items()
+        }
         now = self._time()
         for name, rule in self.rules.items():
-            if rule.metric in metrics:
-                self._follow(rule, self._states[name], metrics[rule.metric], now)
+            if rule.metric in values:
+                self._follow(rule, self._states[name], values[rule.metric], now)
         return [alert for name in self.rules for alert in self._tell(name, now)]
 
     def silence(self, rule: str, seconds: float) -> None:
@@ -169,7 +179,7 @@ class AlertManager:
         if value is None or math.isnan(value):
             state.other_since = None
             return
-        state.value, state.seen = float(value), now
+        state.value, state.seen = value, now
         if not (rule.is_good(value) if state.raised else rule.is_bad(value)):
             state.other_since = None
             return

@@ -56,6 +56,8 @@ class BlockPermutation:
     most u with probability at most u (Phipson and Smyth 2010). Neighbouring blocks still resemble
     each other at their ends, so for streams this holds the better the longer the blocks are.
 
+    Memory: (1 + B) · N bytes.
+
     Args:
         num_reference, num_current: rows of either sample.
         block: rows in a block; 1 is the ordinary permutation test.

@@ -68,9 +68,10 @@ class DriftReport:
 class DriftDetector:
     """Compares windows with a reference, one feature at a time.
 
-    Numbers: Kolmogorov–Smirnov, D = sup_x |F(x) − G(x)|. Categories: χ² of the 2 × k table, where
-    categories too rare for it (an expected count below 5) are counted together. Missing values:
-    Fisher's exact test of their rate, where there are any; the other tests leave them out.
+    Numbers: Kolmogorov–Smirnov, D = sup_x |F(x) − G(x)|; where many values are equal its p-values
+    are too large, never too small. Categories: χ² of the 2 × k table, where categories too rare for
+    it (an expected count below 5) are counted together. Missing values: Fisher's exact test of
+    their rate, where there are any; the other tests leave them out.
 
     Rows must be independent. For a stream set ``block`` to several times
     ``autocorrelation_time``: the same statistics are then judged by permuting blocks of successive
@@ -109,9 +110,11 @@ class DriftDetector:
         self.alpha = _checks.fraction(alpha, "alpha")
         self.correction = correction
         self.min_effect = _checks.at_least_zero(min_effect, "min_effect")
+        if self.min_effect > 1:
+            raise ValueError(f"min_effect must be in [0, 1], as effects are: got {min_effect!r}")
         self.block = _checks.count(block, "block")
         self.permutations = _checks.count(permutations, "permutations")
-        self.seed = seed
+        self.seed = _checks.count(seed, "seed", least=0)
         self._reference = _columns.read(reference, "reference", tuple(map(str, categorical)))
 
     def compare(self, current: Any) -> DriftReport:

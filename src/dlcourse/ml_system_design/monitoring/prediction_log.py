@@ -74,11 +74,14 @@ class PredictionLog:
             absent = [name for name in self.features if name not in features]
             unknown = [name for name in features if name not in self.features]
             raise ValueError(f"features lack {absent}, and have {unknown}, which nobody named")
+        if not isinstance(request, Hashable):
+            raise TypeError(f"request must be an id, such as a string: got {request!r}")
+        latency = _checks.at_least_zero(latency, "latency")
         row = tuple(features[name] for name in self.features)
         with self._lock:
             if request in self._served:
                 raise ValueError(f"request {request!r} is here already: give each its own id")
-            self._latencies.add(_checks.at_least_zero(latency, "latency"))
+            self._latencies.add(latency)
             self._served[request] = _Served(row, prediction)
             if len(self._served) > self.capacity:
                 self._served.popitem(last=False)

@@ -18,7 +18,7 @@ class DDSketch:
     of the merged sketch, never the mean of ten p99s.
 
     Args:
-        relative_accuracy: α, in (0, 1).
+        relative_accuracy: α, at least 10⁻⁶ and below 1.
         max_buckets: where there would be more, the lowest are put together (Algorithm 3), and the
             lowest quantiles lose their accuracy. 2,048 with α = 0.01 span a factor of 10¹⁷.
 
@@ -27,6 +27,8 @@ class DDSketch:
 
     def __init__(self, relative_accuracy: float = 0.01, max_buckets: int = 2048) -> None:
         self.relative_accuracy = _checks.fraction(relative_accuracy, "relative_accuracy")
+        if self.relative_accuracy < 1e-6:
+            raise ValueError(f"relative_accuracy must be at least 1e-6: got {relative_accuracy!r}")
         self.max_buckets = _checks.count(max_buckets, "max_buckets")
         self.gamma = (1 + self.relative_accuracy) / (1 - self.relative_accuracy)
         self.buckets: dict[int, int] = {}
@@ -52,7 +54,7 @@ class DDSketch:
 
         Raises ValueError for other q, and where nothing has been added.
         """
-        if not 0 <= q <= 1:
+        if not 0 <= _checks.real(q, "q") <= 1:
             raise ValueError(f"q must be in [0, 1]: got {q!r}")
         if self.count == 0:
             raise ValueError("nothing has been added yet: there is no quantile")
@@ -64,7 +66,8 @@ class DDSketch:
             below += self.buckets[i]
             if rank < below:
                 break
-        return 2 * self.gamma**i / (self.gamma + 1)  # v̂ = 2 γ^i / (γ + 1)
+        # v̂ = 2 γ^i / (γ + 1), where γ^i alone might overflow
+        return self.gamma ** (i - 1) * (2 * self.gamma / (self.gamma + 1))
 
     def merge(self, other: DDSketch) -> None:
         """Count also what ``other`` has counted, as if all had been added here (Algorithm 4).

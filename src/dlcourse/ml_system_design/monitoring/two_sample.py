@@ -49,11 +49,16 @@ def maximum_mean_discrepancy(
 
     Raises TypeError or ValueError, which says what is wrong.
     """
-    x, y = _samples(x, y)
+    x, y, rng = *_samples(x, y), _checks.generator(rng)
     blocks = BlockPermutation(len(x), len(y), block, permutations, rng)
     pooled = np.concatenate([x[blocks.reference_start :], y[blocks.current_start :]])  # (N, d)
+    pooled -= pooled.mean(axis=0)  # changes no distance, and fewer digits cancel
+    if not np.abs(pooled).max() < 1e150:
+        raise ValueError("x and y are too large for squares: scale the features")
     squares = (pooled**2).sum(axis=1)
     distances = np.maximum(squares[:, None] + squares - 2 * pooled @ pooled.T, 0)  # (N, N)
+    if bandwidth is not None:
+        bandwidth = _checks.real(bandwidth, "bandwidth")
     if bandwidth is None:
         apart = distances[np.triu_indices(len(pooled), 1)]
         bandwidth = float(np.sqrt(np.median(apart))) or float(np.sqrt(apart.mean())) or 1.0
@@ -114,7 +119,7 @@ def classifier_two_sample_test(
     from sklearn.base import clone
     from sklearn.ensemble import RandomForestClassifier
 
-    x, y = _samples(x, y)
+    x, y, rng = *_samples(x, y), _checks.generator(rng)
     folds = _checks.count(folds, "folds", least=2)
     permutations = _checks.count(permutations, "permutations", least=0)
     if _checks.count(block, "block") > 1 and permutations == 0:
