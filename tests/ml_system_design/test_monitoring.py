@@ -27,6 +27,7 @@ from dlcourse.ml_system_design import (
     maximum_mean_discrepancy,
     population_stability_index,
 )
+from dlcourse.ml_system_design.monitoring.blocks import BlockPermutation
 
 
 def ar1(rng, n, phi=0.9):
@@ -133,6 +134,23 @@ def test_rare_categories_are_counted_together_so_that_alarms_stay_few():
         detector = DriftDetector({"id": rng.choice(ids, 100)})
         alarms += bool(detector.compare({"id": rng.choice(ids, 100)}).drifted)
     assert at_most(alarms, 200, 0.05)
+
+
+@pytest.mark.parametrize(
+    "x, y, merged",
+    [
+        # c, d and e are expected 5 times only together
+        ("a" * 50 + "b" * 40 + "ccddee" + "cde", "a" * 40 + "b" * 50 + "cde" * 3, "cde"),
+        # c alone is too rare, and d is the rarest that can join it
+        ("a" * 60 + "b" * 39 + "c", "a" * 50 + "b" * 30 + "d" * 20, "cd"),
+    ],
+)
+def test_which_categories_are_counted_together(x, y, merged):
+    groups = [merged, *sorted(set(x + y) - set(merged))]
+    table = [[sum(values.count(c) for c in group) for group in groups] for values in (x, y)]
+    (test,) = DriftDetector({"c": list(x)}).compare({"c": list(y)}).tests
+    theirs = stats.chi2_contingency(table, correction=False)
+    assert (test.statistic, test.p_value) == pytest.approx((theirs.statistic, theirs.pvalue))
 
 
 def test_a_constant_feature_has_not_drifted():
@@ -346,6 +364,32 @@ def test_permuting_blocks_of_few_rows_gives_the_p_value_of_the_exact_test():
     assert blocked == detector.compare({"x": y}).tests[0]  # by its seed
 
 
+@pytest.mark.parametrize("holes", [0.0, 0.3])
+def test_the_permuted_statistics_are_scipys_of_the_permuted_samples(holes):
+    rng = np.random.default_rng(0)
+    x, y = (rng.integers(0, 4, n).astype(float) for n in (41, 50))  # many are equal
+    for values in (x, y):
+        values[rng.random(len(values)) < holes] = np.nan
+    blocks = BlockPermutation(41, 50, 5, 99, np.random.default_rng(3))
+    pooled = np.concatenate([x[1:], y])  # 41 rows are 8 blocks and one too old
+
+    def mine(table, labels):
+        halves = (pooled[~labels], pooled[labels])
+        u, v = (half[~np.isnan(half)] for half in halves)
+        if table:
+            counts = [[(half == c).sum() for c in range(4)] for half in (u, v)]
+            return stats.chi2_contingency(counts, correction=False).statistic
+        return stats.ks_2samp(u, v).statistic
+
+    for table in (False, True):
+        options = {"categorical": ["x"] if table else [], "block": 5, "correction": None}
+        detector = DriftDetector({"x": x}, permutations=99, seed=3, **options)
+        T = np.array([mine(table, labels) for labels in blocks.labels])
+        test = detector.compare({"x": y}).tests[0]
+        assert test.statistic == pytest.approx(T[0])
+        assert test.p_value == (1 + (T[1:] >= T[0] - 1e-9).sum()) / 100
+
+
 def test_blocks_refuse_what_can_never_raise_an_alarm():
     x = {f"x{j}": np.arange(100.0) for j in range(100)}
     with pytest.raises(ValueError, match="more than 2000 permutations"):
@@ -511,6 +555,7 @@ def test_the_classifier_test_raises_few_false_alarms():
         for _ in range(150)
     ]
     assert at_most(np.sum(np.array(p) <= 0.05), 150, 0.05)
+    assert np.mean(p) > 0.7  # twice a mean of p-values, not a mean
     p = [
         classifier_two_sample_test(
             *rng.standard_normal((2, 40, 2)), **options, permutations=19, folds=2
@@ -803,6 +848,12 @@ def test_an_alert_needs_its_duration_without_a_break_and_so_does_its_end():
     assert (world.heard[0].since, world.heard[0].value) == (6.0, 11.0)
     assert world.see(9, 8, 8, 9, 8, 8) == ["raised"]
     assert world.see(8) == ["raised", "cleared"]
+
+
+def test_the_time_before_an_alert_does_not_count_for_its_end():
+    world = World(clear_for_seconds=3.0)
+    assert world.see(11, 1, 1, 1) == ["raised"]
+    assert world.see(1) == ["raised", "cleared"]
 
 
 def test_what_should_be_high_is_watched_from_below():
