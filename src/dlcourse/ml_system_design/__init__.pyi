@@ -1,0 +1,16 @@
+from .model_service.errors import BadModelOutput as BadModelOutput
+from .model_service.errors import ModelError as ModelError
+from .model_service.errors import ServiceClosed as ServiceClosed
+from .model_service.errors import ServiceError as ServiceError
+from .model_service.errors import ServiceFull as ServiceFull
+from .model_service.errors import ServiceTimeout as ServiceTimeout
+from .model_service.keys import content_key as content_key
+from .model_service.model_files import ModelFileError as ModelFileError
+from .model_service.model_files import load_model as load_model
+from .model_service.model_files import save_model as save_model
+from .model_service.queueing import QueueTimes as QueueTimes
+from .model_service.queueing import poisson_arrivals as poisson_arrivals
+from .model_service.queueing import pollaczek_khinchine_wait as pollaczek_khinchine_wait
+from .model_service.queueing import simulate_queue as simulate_queue
+from .model_service.service import ModelService as ModelService
+from .model_service.stats import ServiceStats as ServiceStats
