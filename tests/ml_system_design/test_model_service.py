@@ -537,6 +537,29 @@ def test_one_bad_request_fails_alone_with_the_models_own_error_as_cause():
     assert stats.failed == 3 and stats.batch_sizes[1] == 5 and adds_up(stats).served == 3
 
 
+def test_a_failed_batch_is_freed_with_its_error():
+    batches = []
+
+    def model(batch):
+        batches.append(weakref.ref(batch))
+        raise ArithmeticError
+
+    async def main():
+        async with ModelService(model, max_delay=0) as service:
+            await outcomes(tasks(service, [1.0]))
+
+    gc.disable()
+    try:
+        run(main())
+        (batch,) = batches
+        for _ in range(1000):  # the thread lets go when it has its next turn
+            if batch() is not None:
+                time.sleep(0.01)
+        assert batch() is None
+    finally:
+        gc.enable()
+
+
 def test_nobodys_request_is_tried_alone():
     model = Picky(gate_open=False)
 

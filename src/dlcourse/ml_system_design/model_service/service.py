@@ -352,18 +352,20 @@ class ModelService:
         """Take batches and answer them, one after the other, until cancelled."""
         try:
             while True:
-                batch = await self._next_batch()
-                outcomes = await self._call(batch)
-                if len(batch) > 1 and isinstance(outcomes, ModelError):
-                    if not isinstance(outcomes, BadModelOutput):
-                        await self._one_by_one(batch)
-                        continue
-                self._finish(batch, outcomes)
+                await self._answer(await self._next_batch())
         finally:  # closed; or something went wrong here, and then nobody shall wait for ever
             self._open = False
             left = list(self._in_flight.values())
             self._queues.clear()
             self._finish(left, ServiceClosed("the service closed before the answer came"))
+
+    async def _answer(self, batch: list[_Job]) -> None:
+        """Run a batch; a function of its own, so that nothing holds it while the next is awaited."""
+        outcomes = await self._call(batch)
+        if len(batch) > 1 and type(outcomes) is ModelError:  # it raised
+            await self._one_by_one(batch)
+        else:
+            self._finish(batch, outcomes)
 
     async def _one_by_one(self, batch: list[_Job]) -> None:
         """The second and last try of a batch that raised."""
@@ -396,9 +398,7 @@ def _answers(predict_fn: Callable, arrays: list[NDArray]) -> list[NDArray] | Mod
         # A new array each time: a model that writes into its input spoils no second try.
         output: Any = predict_fn(np.stack(arrays))  # (n, *shape) -> (n, *answer_shape)
     except BaseException as error:  # SystemExit as well: the thread must go on
-        failure = ModelError(f"the model raised {type(error).__name__}: {error}")
-        failure.__cause__ = error
-        return failure
+        return _caused(ModelError(f"the model raised {type(error).__name__}: {error}"), error)
     wanted = f"predict_fn must return an array of {len(arrays)} answers, one a row"
     try:
         rows = np.asarray(output)
@@ -406,9 +406,14 @@ def _answers(predict_fn: Callable, arrays: list[NDArray]) -> list[NDArray] | Mod
             return BadModelOutput(f"{wanted}: got dtype {rows.dtype}, shape {rows.shape}")
         return [frozen(rows[i, ...]) for i in range(len(rows))]
     except Exception as error:  # ragged rows; a tensor on a GPU, or one that requires grad
-        failure = BadModelOutput(f"{wanted}: {error}")
-        failure.__cause__ = error
-        return failure
+        return _caused(BadModelOutput(f"{wanted}: {error}"), error)
+
+
+def _caused(failure: ModelError, cause: BaseException) -> ModelError:
+    """``failure`` with its cause; the function that caught it keeps no name for it, and no cycle
+    of error, traceback and frame holds the batch in memory."""
+    failure.__cause__ = cause
+    return failure
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
