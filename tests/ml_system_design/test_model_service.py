@@ -265,6 +265,21 @@ def test_the_oldest_request_goes_first_whatever_its_kind():
     assert [batch.tolist() for batch in model.batches][:2] == [[0, 1], [[7.0, 7.0]]]
 
 
+def test_greedy_batches_of_several_kinds_come_in_the_order_of_their_oldest_requests():
+    model = Model(gate_open=False)
+
+    async def main():
+        async with ModelService(model, max_delay=0) as service:
+            first = await held(service, model)
+            rest = tasks(service, [[1.0], [2.0], [[3.0]], [4.0, 5.0], [6.0, 7.0], [8.0, 9.0]])
+            await settle()
+            model.gate.set()
+            await asyncio.gather(first, *rest)
+
+    run(main())
+    assert [batch.shape for batch in model.batches] == [(1,), (2, 1), (1, 1, 1), (3, 2)]
+
+
 def test_other_threads_get_their_own_answers_too():
     model = Model()
     answers = {}
@@ -484,6 +499,23 @@ def test_a_request_that_all_have_left_never_reaches_the_model_and_frees_its_plac
     results, stats = run(main())
     assert results[-1] == 8.0 and model.seen() == [-1.0, 4.0]
     assert stats.cancelled == 4 and adds_up(stats).served == 2
+
+
+def test_a_request_left_at_the_very_moment_of_its_batch_is_dropped():
+    model = Model()
+
+    async def main():
+        async with ModelService(model, max_delay=HOUR) as service:
+            left, stays = tasks(service, [1.0, 2.0])
+            await settle()
+            asyncio.get_running_loop().moved += HOUR + 1
+            service._changed.set()  # the batcher's turn comes first,
+            left.cancel()  # and then that of the task that was cancelled
+            return await outcomes([left, stays]), service.stats()
+
+    (left, stays), stats = run(main())
+    assert isinstance(left, asyncio.CancelledError) and stays == 4.0
+    assert model.seen() == [2.0] and adds_up(stats).cancelled == 1
 
 
 def test_a_caller_may_return_to_a_request_just_left():
