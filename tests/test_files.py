@@ -19,6 +19,11 @@ def test_file_is_written_with_its_folders_and_ordinary_rights(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
 
 
+def test_bytes_are_written_as_they_are(tmp_path):
+    write_atomic(tmp_path / "x", b"\xff\r\n\x00")
+    assert (tmp_path / "x").read_bytes() == b"\xff\r\n\x00"
+
+
 def test_failure_keeps_the_old_content_and_leaves_nothing_beside_it(tmp_path, monkeypatch):
     path = tmp_path / "x"
     write_atomic(path, "old")

@@ -17,8 +17,8 @@ TEMPORARY_SUFFIX = ".dlcourse-tmp"
 LEDGER = ".dlcourse-written"
 
 
-def write_atomic(path: str | os.PathLike[str], text: str) -> None:
-    """Write ``text`` beside ``path`` and rename it into place; parents are made as needed.
+def write_atomic(path: str | os.PathLike[str], text: str | bytes) -> None:
+    """Write text, in UTF-8, or bytes beside ``path`` and rename it into place; makes parents.
 
     A link stays a link, and what it points to is replaced; a file that was there keeps its mode.
     """
@@ -28,8 +28,8 @@ def write_atomic(path: str | os.PathLike[str], text: str) -> None:
         dir=path.parent, prefix=f".{path.name}."[:100], suffix=TEMPORARY_SUFFIX
     )
     try:
-        with os.fdopen(handle, "w", encoding="utf8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode("utf8") if isinstance(text, str) else text)
         os.chmod(temporary, _mode(path))
         os.replace(temporary, path)
     except BaseException:
