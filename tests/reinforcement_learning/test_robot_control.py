@@ -331,8 +331,10 @@ def test_a_state_dict_without_optimizers_or_of_another_kind_is_refused():
     assert torch.equal(weights(other), before)
     other.load_state_dict(bare, strict=False)
     assert torch.equal(weights(other), weights(agent)) and other.updates == 0
-    with pytest.raises(ValueError, match="another kind"):
-        SAC(3, 2, hidden=(8,)).load_state_dict(state)
+    wrong, kept = (SAC(3, 2, hidden=(8,)) for _ in range(2))
+    with pytest.raises(ValueError, match="another kind: TD3, not SAC"):
+        wrong.load_state_dict(state)
+    assert torch.equal(weights(wrong), weights(kept))
 
 
 def test_sac_acts_inside_the_bounds_and_without_noise_where_asked():

@@ -74,6 +74,7 @@ class OffPolicyAgent(nn.Module):
     def get_extra_state(self) -> dict[str, Any]:
         """What ``state_dict`` holds beside the weights."""
         return {
+            "kind": type(self).__name__,
             "updates": self.updates,
             "generator": self.generator.get_state(),
             "optimizers": {name: opt.state_dict() for name, opt in self._optimizers().items()},
@@ -81,13 +82,7 @@ class OffPolicyAgent(nn.Module):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take up what ``get_extra_state`` gave, as a copy."""
-        optimizers = self._optimizers()
-        if set(state["optimizers"]) != set(optimizers):
-            raise ValueError(
-                f"the state has {sorted(state['optimizers'])}, this agent {sorted(optimizers)}: "
-                "it is of another kind of agent"
-            )
-        for name, optimizer in optimizers.items():
+        for name, optimizer in self._optimizers().items():
             optimizer.load_state_dict(copy.deepcopy(state["optimizers"][name]))
         self.generator.set_state(state["generator"])
         self.updates = state["updates"]
@@ -95,12 +90,16 @@ class OffPolicyAgent(nn.Module):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, **how: Any
     ) -> Any:
-        """As ``nn.Module`` has it. Raises ValueError for a state with weights only."""
+        """As ``nn.Module`` has it. Raises ValueError for a state with weights only, or of another
+        kind of agent; nothing has changed then."""
         if strict and "_extra_state" not in state_dict:
             raise ValueError(
                 "the state has no optimizers, generator and count of updates ('_extra_state'): "
                 "training could not go on from it. To take its weights alone, pass strict=False"
             )
+        kind = state_dict.get("_extra_state", {}).get("kind", type(self).__name__)
+        if kind != type(self).__name__:
+            raise ValueError(f"the state is of another kind: {kind}, not {type(self).__name__}")
         return super().load_state_dict(state_dict, strict, **how)
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -34,17 +35,21 @@ class Ensemble(nn.Module):
             for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True)
             for shape in ((n, fan_in, fan_out), (n, 1, fan_out))  # a weight and its bias
         ]
-        self.lengths = [math.prod(shape) for shape in self.shapes]
+        lengths = [math.prod(shape) for shape in self.shapes]
+        starts = itertools.accumulate(lengths[:-1], initial=0)
+        self.places = [  # of a part in the vector: its shape, its strides, where it begins
+            (shape, (shape[1] * shape[2], shape[2], 1), start)
+            for shape, start in zip(self.shapes, starts, strict=True)
+        ]
         drawn = []
-        for k, length in enumerate(self.lengths):
+        for k, length in enumerate(lengths):
             u = torch.rand(length, generator=generator, dtype=torch.float32)
             drawn.append((u * 2 - 1) / math.sqrt(sizes[k // 2]))
         self.flat = nn.Parameter(torch.cat(drawn))
 
     def parts(self, flat: Tensor) -> list[Tensor]:
         """Weight, bias, weight, bias, … as views of a vector like ``flat``."""
-        pieces = zip(flat.split(self.lengths), self.shapes, strict=True)
-        return [piece.view(shape) for piece, shape in pieces]
+        return [flat.as_strided(*place) for place in self.places]
 
     def forward(self, x: Tensor) -> Tensor:
         return _Layers.apply(x, self.flat, self)

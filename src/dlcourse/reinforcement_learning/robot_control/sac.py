@@ -61,9 +61,9 @@ class SAC(OffPolicyAgent):
             torch.tensor(init_temperature, dtype=torch.float32).log()
         )
         self.target_entropy = float(-action_dim if target_entropy is None else target_entropy)
-        self.actor_optimizer = adam(self.actor.parameters(), lr)
+        # Adam treats each weight by itself, so actor and temperature can share a call.
+        self.actor_optimizer = adam([*self.actor.parameters(), self.log_alpha], lr)
         self.critic_optimizer = adam(self.critics.parameters(), lr)
-        self.alpha_optimizer = adam([self.log_alpha], lr)
 
     def policy(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-deviation before tanh: ``(B, obs_dim) -> (B, action_dim)`` twice."""
@@ -100,10 +100,10 @@ class SAC(OffPolicyAgent):
         shape = len(batch.reward), self.action_dim
         critic = self._critic_step(batch, self.target(batch, self.noise(*shape)))
         actor, log_prob = self.actor_loss(batch.obs, self.noise(*shape))
-        step(self.actor_optimizer, actor)
         # α grows where the policy has less entropy than the target, and shrinks where it has more.
         gap = log_prob.mean() + self.target_entropy
-        step(self.alpha_optimizer, -self.log_alpha * gap)
+        # Neither loss has a gradient for what the other moves: one step is both.
+        step(self.actor_optimizer, actor - self.log_alpha * gap)
         self._move_targets()
         self.updates += 1
         return {"critic": critic, "actor": actor.detach(), "entropy": -log_prob.mean()}
