@@ -75,7 +75,7 @@ def test_a_section_without_records_has_no_file():
 # --- outputs --------------------------------------------------------------------------------------
 
 
-def test_record_keeps_text_html_png_and_streams_only():
+def test_record_keeps_text_html_png_and_what_was_printed_only():
     outputs = [
         stream("a"),
         stream("\x1b[31mb\x1b[0m\n"),
@@ -88,7 +88,6 @@ def test_record_keeps_text_html_png_and_streams_only():
     kept, values = records.split_outputs(outputs, "a")
     assert kept == [
         stream("ab\n"),
-        stream("warned\n", "stderr"),
         display(**{"text/plain": "xy"}),
         display(**{"text/plain": "42"}),
     ]
@@ -205,13 +204,6 @@ def test_frame_of_a_long_cell_says_that_it_takes_minutes_and_no_cuda():
     bundle = records.frame("long", record(kind="long", device="EPYC, 2 cores", seconds=200))
     assert "This cell takes minutes. Recorded on EPYC, 2 cores" in bundle["text/plain"]
     assert "in 3 minutes." in bundle["text/plain"] and "CUDA" not in bundle["text/plain"]
-
-
-def test_a_page_shows_no_warning_of_the_machine_that_recorded():
-    warning = stream("/opt/venv/site-packages/torch/profiler.py:224: UserWarning\n", "stderr")
-    bundle = records.frame("gpu", record([stream("1\n"), warning]))
-    assert "1" in bundle["text/plain"]
-    assert not any("UserWarning" in shown for shown in bundle.values())
 
 
 @pytest.mark.parametrize(

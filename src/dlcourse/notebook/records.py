@@ -165,7 +165,8 @@ def split_outputs(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """What a record keeps of a cell's outputs, and the values that the cell kept.
 
-    Streams stay, and text/plain, text/html and image/png of the rest; widgets are dropped.
+    What was printed stays, and text/plain, text/html and image/png of the rest. Widgets are dropped,
+    and standard error: warnings name folders of the machine, and no page shows them.
 
     Raises RecordError where the cell failed, or kept one name twice.
     """
@@ -178,6 +179,8 @@ def split_outputs(
                 f"cell {name!r} ended in {output['ename']}: {output['evalue']}; "
                 "an error is never recorded"
             )
+        if kind == "stream" and output["name"] == "stderr":
+            continue
         if kind == "stream":
             text = strip_ansi(_joined(output["text"]))
             previous = kept[-1] if kept else {}
@@ -272,8 +275,7 @@ def frame(
         alt: alternative text for recorded images; by default their ``text/plain``.
     """
     note = note_of(kind, record, changed)
-    # Warnings are for whoever records: they name paths of another machine. The record keeps them.
-    outputs = [o for o in record.outputs if o.get("name") != "stderr"] if record else []
+    outputs = record.outputs if record else []
     state = "missing" if record is None else "stale" if changed else "current"
     body = "\n".join(_output_html(output, alt) for output in outputs)
     markup = (
