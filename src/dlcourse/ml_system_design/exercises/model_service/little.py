@@ -75,8 +75,8 @@ EXERCISE = Exercise(
     title="How many are inside?",
     difficulty="extend",
     statement=r"""
-A service logs when each request arrived and when it was answered. From the first arrival to the last
-answer: return the mean number of requests inside (over time), the rate in requests per second, and
+A service logs when each request arrived and when it was answered. From the first arrival to the
+last answer: return the mean number of requests inside (over time), the rate in requests per second, and
 the mean time that a request spent inside, as `(L, rate, T)`.
 
 The service is empty before and after, so that Little's law $L = \lambda T$ holds exactly.

@@ -23,8 +23,8 @@ count. Write your prediction down before you run anything; within 3 % counts as 
     rtol=0.03,
     discussion=r"""
 $\rho = 0.9$ and $\mathbb E[S^2] = 1\,\text{ms}^2$, so
-$W = 0.9 \cdot 1 / (2 \cdot 0.1) = 4.5\,\text{ms}$. The model is idle a tenth of the time, and a caller
-still waits four and a half calls: idle moments can't be saved for those who come later. With
+$W = 0.9 \cdot 1 / (2 \cdot 0.1) = 4.5\,\text{ms}$. The model is idle a tenth of the time, and a
+caller still waits four and a half calls: idle moments can't be saved for those who come later. With
 exponential service times it would be 9 ms.
 """,
     hints=[
