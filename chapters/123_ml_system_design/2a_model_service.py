@@ -204,8 +204,8 @@ explore(
 # name: fig-service-path
 # alt: A request gets a key from its content. If the cache has the key, its answer goes back. If an
 #   equal request is in flight, it joins that one. Otherwise it enters a bounded queue, or is
-#   refused. The model, in one thread, takes a batch of one kind when it is free; each caller gets its row,
-#   and the cache keeps it.
+#   refused. The model, in one thread, takes a batch of one kind when it is free; each caller gets
+#   its row, and the cache keeps it.
 # ---
 # The way of a request. All but the model runs in one event loop, so that nothing needs a lock.
 # :::
@@ -556,9 +556,9 @@ if LOAD:
     claim(
         "At load 2.5 batch 1 serves less than the simulation says, for each seed: beside a call, "
         "{lost} ms are lost. In that time the answer must get to the event loop, and the next "
-        "request to the model's thread. So the load that batch 1 can bear is smaller than 1: at 0.5, "
-        "{offered:.0f} requests/s, its p99 is {half} times the simulated one. Greedy batching loses "
-        "that time once a batch.",
+        "request to the model's thread. So the load that batch 1 can bear is smaller than 1: at "
+        "0.5, {offered:.0f} requests/s, its p99 is {half} times the simulated one. Greedy batching "
+        "loses that time once a batch.",
         (lost > 0).all(),
         lost=mean_and_range(lost, ".2f"),
         offered=0.5 / (LOAD["a"] + LOAD["b"]),
