@@ -1,0 +1,735 @@
+# %% [markdown] tags=["slide"]
+# (sec-123-2a)=
+# # 123.2a A model service
+#
+# A trained model answers nobody until something takes requests, runs the model and gives each
+# caller the right answer. At the end of this section you can put a model behind a queue that
+# batches, say from three numbers how long callers will wait, and keep the service honest when it is
+# overloaded.
+#
+# You need: a little probability, Python's `async` and `await`, and no GPU.
+
+# %% tags=["definitions", "hide-input", "skip"]
+import asyncio
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from dlcourse.ml_system_design import (
+    ModelError,
+    ModelFileError,
+    ModelService,
+    ServiceFull,
+    content_key,
+    load_model,
+    poisson_arrivals,
+    pollaczek_khinchine_wait,
+    save_model,
+    simulate_queue,
+)
+from dlcourse.notebook import claim, explore, keep, say, show_source, values_of
+
+plt.style.use("dlcourse.notebook.course")
+torch.set_num_threads(1)
+NOT_YET = "This cell is not recorded yet."
+POLICIES = {  # name: (largest batch, delay in s)
+    "batch 1": (1, 0.0),
+    "greedy ≤ 32": (32, 0.0),
+    "timer 5 ms": (32, 0.005),
+}
+COLOR = {"batch 1": "tab:gray", "greedy ≤ 32": "tab:blue", "timer 5 ms": "tab:orange"}
+SEEDS = range(5)
+
+
+def network(seed=0):
+    """A small network: 64 numbers in, 10 out, 4.4 million weights."""
+    torch.manual_seed(seed)
+    layers = [torch.nn.Linear(64, 2048), torch.nn.ReLU(), torch.nn.Linear(2048, 2048)]
+    return torch.nn.Sequential(*layers, torch.nn.ReLU(), torch.nn.Linear(2048, 10)).eval()
+
+
+def predictor(net):
+    """The function that a service calls: (n, 64) -> (n, 10), NumPy in and out."""
+
+    @torch.inference_mode()
+    def predict(x):
+        return net(torch.tensor(x)).numpy()
+
+    return predict
+
+
+def batch_costs(predict, sizes=(1, 2, 4, 8, 16, 32), rounds=15):
+    """Median seconds of a call by batch size; the sizes take turns, so a busy machine hits all."""
+    x = np.random.default_rng(0).standard_normal((max(sizes), 64), dtype=np.float32)
+    times = {n: [] for n in sizes}
+    for _ in range(rounds):
+        for n in sizes:
+            start = time.perf_counter()
+            predict(x[:n])
+            times[n].append(time.perf_counter() - start)
+    return {n: statistics.median(t) for n, t in times.items()}
+
+
+def fit_line(costs):
+    """a and b of a + b·n by least squares of relative errors, in s."""
+    n, t = np.array([*costs]), np.array([*costs.values()])
+    a, b = np.linalg.lstsq(np.stack([1 / t, n / t], 1), np.ones(len(t)), rcond=None)[0]
+    return float(a), float(b)
+
+
+async def send(service, arrivals, requests):
+    """Open load: each request goes out at its time, whether or not the last one came back.
+
+    Returns seconds from the due time to the answer, NaN where it was refused.
+    """
+    took = np.full(len(arrivals), np.nan)
+    begin = time.perf_counter()
+
+    async def one(i):
+        try:
+            await service.submit(requests[i])
+            took[i] = time.perf_counter() - begin - arrivals[i]
+        except ServiceFull:
+            pass
+
+    tasks = []
+    for i, due in enumerate(arrivals):
+        await asyncio.sleep(max(0.0, due - (time.perf_counter() - begin)))
+        tasks.append(asyncio.create_task(one(i)))
+    await asyncio.gather(*tasks)
+    return took
+
+
+def percentiles(seconds):
+    """p50, p95, p99 in ms."""
+    return 1e3 * np.nanpercentile(seconds, (50, 95, 99))
+
+
+def mean_and_range(values, form=".1f"):
+    """Mean over the seeds, and from least to largest, as text."""
+    values = [float(v) for v in values]
+    return f"{statistics.fmean(values):{form}} ({min(values):{form}}–{max(values):{form}})"
+
+
+# %% [markdown] tags=["slide"]
+# ## A question
+#
+# One call of a model takes 1 ms, and 0.2 ms more for each request in it. Requests come at random,
+# at a load that you choose: 1 is what the model can serve one by one. **How long do callers wait?**
+# Move the load, the largest batch, and how long the oldest request waits for company.
+
+# %% tags=["hide-input"]
+A, B = 1e-3, 0.2e-3  # s
+
+
+def simulated(load, batch, delay, count=4000, seed=0, a=A, b=B):
+    """Seconds from arrival to answer, without the first tenth, in which the queue fills."""
+    arrivals = poisson_arrivals(load / (a + b), count, seed)
+    return simulate_queue(arrivals, lambda n: a + b * n, batch, delay).sojourn[count // 10 :]
+
+
+def draw_queue(load, batch, delay):
+    took = 1e3 * simulated(load, batch, delay / 1e3)
+    fig, ax = plt.subplots(figsize=(6.2, 2.8), constrained_layout=True)
+    ax.hist(np.minimum(took, 60), np.linspace(0, 60, 61), color="tab:blue")
+    p99 = np.percentile(took, 99)
+    ax.axvline(min(p99, 60), color="tab:red", label=f"p99: {p99:,.1f} ms")
+    ax.set(xlabel="time to the answer (ms; the last bar: 60 or more)", ylabel="requests")
+    ax.set_yscale("log")
+    ax.legend()
+    return fig
+
+
+def told_queue(load, batch, delay):
+    p50, _, p99 = percentiles(simulated(load, batch, delay / 1e3))
+    return (
+        f"Histogram of times to an answer at load {load}, batches of at most {batch}, a delay of "
+        f"{delay} ms: half within {p50:.1f} ms, 99 % within {p99:.1f} ms."
+    )
+
+
+explore(
+    draw_queue,
+    {"load": [0.3, 0.6, 0.9, 1.5, 3.0], "batch": [1, 4, 32], "delay": [0, 5]},
+    initial={"load": 0.9, "batch": 1, "delay": 0},
+    name="Times to an answer",
+    alt=told_queue,
+)
+
+# %% [markdown] tags=["slide"]
+# ## The idea
+#
+# A call costs something whatever its size: weights are read, kernels started, Python run. So $n$
+# requests in one call take about $a + b\,n$, and together they cost less than alone. One server
+# with batches of at most $m$ can serve
+#
+# $$
+# \mu_m = \frac{m}{a + b\,m} ,
+# $$ (eq-service-capacity)
+#
+# which grows from $1/(a+b)$ towards $1/b$. Requests come at rate $\lambda$. The **utilisation**
+# without batches is $\rho = \lambda\,(a + b)$, the share of time in which the model is busy. At
+# $\rho \ge 1$ the queue grows without end. Below it, callers wait since arrivals are random. For
+# Poisson arrivals and a service time $S$, the mean wait is that of Pollaczek and Khinchine
+# {cite:p}`kleinrock1975queueing`:
+#
+# $$
+# W = \frac{\lambda\, \mathbb E[S^2]}{2\,(1 - \rho)} .
+# $$ (eq-service-wait)
+#
+# The last factor is the hockey stick: from $\rho = 0.5$ to $0.9$ the wait grows ninefold, and to
+# $0.99$ 99-fold. **Little's law** {cite:p}`little1961proof` holds for any queue that
+# is stable, whatever its order and its randomness: the mean number inside is the rate times the
+# mean time inside,
+#
+# $$
+# L = \lambda\, T .
+# $$ (eq-service-little)
+#
+# **Greedy batching** takes what waits as soon as the model is free. Under a light load a request
+# goes alone and at once; under a heavy load more wait at the end of a batch, so the next one is
+# larger. The batch size follows the load with nothing to tune. A **timer** waits for company even
+# while the model is idle: it saves calls and costs time. Clipper knows both, and
+# adapts the largest batch to the time that is allowed
+# {cite:p}`crankshaw2017clipper`.
+
+# %% [markdown] tags=["skip"]
+# :::{diagram} figures/2a_model_service.svg
+# ---
+# name: fig-service-path
+# alt: A request gets a key from its content. If the cache has the key, its answer goes back. If an
+#   equal request is in flight, it joins that one. Otherwise it enters a bounded queue, or is
+#   refused. The model, in one thread, takes a batch of one kind when it is free; each caller gets
+#   its row, and the cache keeps it.
+# ---
+# The way of a request. All but the model runs in one event loop, so that nothing needs a lock.
+# :::
+
+# %% [markdown] tags=["skip"]
+# {{exercise 123.2a.predict-wait}}
+
+# %% [markdown] tags=["slide"]
+# ## Piece by piece
+#
+# ### A name for a request
+#
+# Cache and joining need a key that is equal for equal requests, and for no others: bytes alone do
+# not tell four float32 zeros from two float64 zeros.
+
+# %%
+show_source(content_key)
+
+# %% [markdown] tags=["skip"]
+# {{exercise 123.2a.content-key}}
+
+# %% [markdown] tags=["slide"]
+# ### When may a batch start?
+#
+# When it is full, or its oldest request has waited `max_delay`. With a delay of 0 that is at once.
+
+# %%
+show_source(ModelService._ready_at)
+
+# %% [markdown] tags=["slide"]
+# ### Which batch?
+#
+# Only arrays of one dtype and shape can be stacked, so there is a queue for each kind. The queue
+# that could have started first goes first, so that a rare kind does not starve.
+
+# %%
+show_source(ModelService._next_batch)
+
+# %%
+show_source(ModelService._take)
+
+# %% [markdown] tags=["skip"]
+# {{exercise 123.2a.take-batch}}
+
+# %% [markdown] tags=["slide"]
+# ### One bad request fails alone
+#
+# If the model raises, nobody knows whose fault it was. Each request of the batch is tried once more
+# by itself.
+
+# %%
+show_source(ModelService._answer)
+
+# %% [markdown] tags=["slide"]
+# ## A live service
+#
+# A notebook runs in an event loop, so that you can `await` here. A hundred callers come at
+# once:
+
+# %%
+predict = predictor(network())
+rows = np.random.default_rng(1).standard_normal((100, 64), dtype=np.float32)
+async with ModelService(predict, max_batch_size=32, max_delay=0.0) as service:
+    answers = await asyncio.gather(*(service.submit(x) for x in rows))
+    stats = service.stats()
+print("batches:", {n: k for n, k in enumerate(stats.batch_sizes) if k})
+
+# %% tags=["hide-input", "check"]
+apart = float(np.abs(np.stack(answers) - predict(rows)).max())
+claim(
+    "All {n} callers got their own answers, up to {apart:.0e}: batches of other sizes may round "
+    "otherwise.",
+    stats.served == len(rows) and apart < 1e-4,
+    n=len(rows),
+    apart=apart,
+)
+
+# %% [markdown] tags=["slide"]
+# **One bad request, equal requests, and a full queue.** This model refuses NaN:
+
+# %% tags=["nbval-check-output"]
+calls = []
+
+
+def doubles(x):
+    calls.append(len(x))
+    if np.isnan(x).any():
+        raise ValueError("NaN")
+    return 2 * x
+
+
+async def outcome(coroutine):
+    try:
+        return float(await coroutine)
+    except (ModelError, ServiceFull) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+async with ModelService(doubles, max_delay=0.0) as service:
+    print(await asyncio.gather(*(outcome(service.submit(x)) for x in (1.0, np.nan, 3.0))))
+    print("calls of sizes", calls)
+    calls.clear()
+    await asyncio.gather(*(service.submit(7.0) for _ in range(50)))
+    await service.submit(7.0)
+    print("calls for 51 equal requests:", len(calls))
+    print("joined:", service.stats().joined, " from the cache:", service.stats().cache_hits)
+
+async with ModelService(doubles, max_queue=2, max_delay=0.0) as service:
+    print(await asyncio.gather(*(outcome(service.submit(float(i))) for i in range(4))))
+
+# %% [markdown] tags=["skip"]
+# {{exercise 123.2a.little}}
+
+# %% [markdown] tags=["slide"]
+# ## What a batch costs
+#
+# The network has two hidden layers of 2,048 and runs on one thread. Time of a call, on the machine
+# that made this page:
+
+# %% tags=["hide-input", "plot"]
+live = batch_costs(predict)
+a_live, b_live = fit_line(live)
+fig, ax = plt.subplots(figsize=(5.2, 2.6))
+ax.plot(live.keys(), 1e3 * np.array([*live.values()]), "o", label="measured, median of 15")
+ax.plot([1, 32], [1e3 * (a_live + b_live * n) for n in (1, 32)], "k:", label="a + b·n")
+ax.set(xlabel="requests in a batch", ylabel="time of a call (ms)")
+ax.legend()
+plt.show()
+
+# %% tags=["hide-input", "check"]
+saved = live[32] / (32 * live[1])
+claim(
+    "Here a is {a:.2f} ms and b {b:.2f} ms. A batch of 32 takes {saved:.0%} of the time of 32 "
+    "calls.",
+    saved < 0.7,
+    a=1e3 * a_live,
+    b=1e3 * b_live,
+    saved=saved,
+)
+
+# %% [markdown] tags=["slide"]
+# ## The formula and the simulation
+#
+# Before the simulation is believed, it must give the formula's wait where there is one: batches of
+# 1, fixed service time.
+
+# %% tags=["hide-input", "check"]
+RHO = (0.5, 0.8, 0.9)
+waits = {
+    rho: [
+        simulate_queue(poisson_arrivals(rho, 20_000, seed), lambda n: 1.0, 1).waiting.mean()
+        for seed in range(12)
+    ]
+    for rho in RHO
+}
+exact = {rho: pollaczek_khinchine_wait(rho, 1.0) for rho in RHO}
+error = {rho: statistics.stdev(w) / len(w) ** 0.5 for rho, w in waits.items()}
+say(
+    "| load ρ | simulated mean wait, in service times | Pollaczek–Khinchine |\n|---|---|---|\n"
+    + "\n".join(f"| {r:g} | {mean_and_range(waits[r], '.2f')} | {exact[r]:.2f} |" for r in RHO)
+    + "\n\nMean and range over 12 seeds, 20,000 requests each."
+)
+claim(
+    "The simulated means lie within {worst:.1f} standard errors of the formula.",
+    max(abs(statistics.fmean(waits[r]) - exact[r]) / error[r] for r in RHO) < 4,
+    worst=max(abs(statistics.fmean(waits[r]) - exact[r]) / error[r] for r in RHO),
+)
+
+# %% [markdown] tags=["slide"]
+# ## Latency against load
+#
+# The simulation, with the *a* and *b* that were measured in the recorded cell below (or, before it
+# is recorded, those of the question). Means are comfortable and hide the trouble: one call in a
+# hundred slower than p99 is many, where a page needs a hundred calls {cite:p}`dean2013tail`.
+
+# %% tags=["hide-input"]
+LOAD = values_of("123.2a.load", "a", "b", "count", "runs")
+a, b = (LOAD["a"], LOAD["b"]) if LOAD else (A, B)
+LOADS = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.2, 1.6, 2.0, 2.5)
+curves = {
+    name: {
+        load: np.array(
+            [percentiles(simulated(load, m, d, 5000, seed, a, b)) for seed in SEEDS]
+        )  # (seeds, 3)
+        for load in LOADS
+        if m > 1 or load < 1
+    }
+    for name, (m, d) in POLICIES.items()
+}
+
+# %% card=true mystnb={"figure": {"caption": "Simulated time to an answer against the load, mean of five seeds with their range: p50 left, p99 right. Dotted: all that batch 1 can serve.", "name": "fig-service-curves"}, "image": {"alt": "Two panels, time to an answer on a logarithmic axis over the load. Without batches the curve turns up steeply before load 1 and ends there. Greedy batching goes on to load 2.5. The timer's curve starts higher. The table below has the numbers."}} tags=["hide-input", "plot"]
+fig, axes = plt.subplots(1, 2, figsize=(7, 3), sharey=True, constrained_layout=True)
+for ax, column, title in zip(axes, (0, 2), ("p50", "p99"), strict=True):
+    for name, rows_of in curves.items():
+        found = np.array([r[:, column] for r in rows_of.values()])  # (loads, seeds)
+        ax.plot(rows_of.keys(), found.mean(1), "o-", ms=3, color=COLOR[name], label=name)
+        ax.fill_between(rows_of.keys(), found.min(1), found.max(1), color=COLOR[name], alpha=0.2)
+    ax.axvline(1, color="k", ls=":", lw=1)
+    ax.set(xlabel="load (1: all that batch 1 can serve)", yscale="log", title=title)
+axes[0].set_ylabel("time to the answer (ms)")
+axes[0].legend(fontsize=8)
+plt.show()
+
+# %% tags=["hide-input", "check"]
+shown = (0.2, 0.6, 0.95, 2.0)
+lines = ["| load | " + " | ".join(POLICIES) + " |", "|---" * 4 + "|"]
+for load in shown:
+    cells = [
+        " / ".join(f"{v:.1f}" for v in c[load].mean(0)[[0, 2]]) if load in c else "no end"
+        for c in curves.values()
+    ]
+    lines.append(f"| {load:g} | " + " | ".join(cells) + " |")
+say("\n".join(lines) + "\n\np50 / p99 in ms, mean of five seeds.")
+greedy, timer, single = (curves[k] for k in ("greedy ≤ 32", "timer 5 ms", "batch 1"))
+claim(
+    "With a = {a:.2f} ms and b = {b:.2f} ms: at each load greedy batching has a lower p50 than the "
+    "timer, for each of the five seeds. From load {least:g} on its p99 is below that of batch 1, "
+    "for each seed too.",
+    all((greedy[load][:, 0] < timer[load][:, 0]).all() for load in LOADS)
+    and all((greedy[load][:, 2] < single[load][:, 2]).all() for load in single if load >= 0.8),
+    a=1e3 * a,
+    b=1e3 * b,
+    least=0.8,
+)
+
+# %% [markdown] tags=["slide"]
+# ## A real run
+#
+# Now the service itself, in one process, at half of what the model alone could serve one by one, at
+# 1.5 and at 3 times as much. The load is **open**: a request goes out at its time, whether or not
+# earlier ones have come back. A client that waits for each answer before it asks again would slow
+# down with the server, and hide the queue. Time counts from when the request was due.
+#
+# Two simulations stand beside it, with the same arrivals: one with the *a* and *b* of the model
+# alone, measured before; one with the times that the calls took in the run itself. The first is
+# what you can know beforehand. The second says whether the queue is understood, once the calls are
+# known. Three seeds, 1,500 requests a run; the loads and the ways to batch take turns.
+
+# %% tags=["long", "hide-input"] name="load"
+predict = predictor(network())
+batch_costs(predict)  # warm up
+a, b = fit_line(batch_costs(predict, rounds=40))
+print(f"a {1e3 * a:.2f} ms, b {1e3 * b:.3f} ms")
+
+
+class Timed:
+    """The model, and how long its calls took by batch size."""
+
+    def __init__(self, seed):
+        self.times, self.rng = {}, np.random.default_rng(seed)
+
+    def __call__(self, x):
+        start = time.perf_counter()
+        answers = predict(x)
+        self.times.setdefault(len(x), []).append(time.perf_counter() - start)
+        return answers
+
+    def draw(self, n):
+        """The time of one of those calls, of the nearest size."""
+        return float(self.rng.choice(self.times[min(self.times, key=lambda size: abs(size - n))]))
+
+
+count, runs = 1500, []
+for seed in range(3):
+    for load in (0.5, 1.5, 2.5):
+        arrivals = poisson_arrivals(load / (a + b), count, seed)
+        requests = np.random.default_rng(seed).standard_normal((count, 64), dtype=np.float32)
+        for name, (m, d) in POLICIES.items():
+            timed = Timed(seed)
+            async with ModelService(timed, m, d, max_queue=count, cache_size=0) as service:
+                start = time.perf_counter()
+                took = await send(service, arrivals, requests)
+                wall = time.perf_counter() - start
+            calls = [t for times in timed.times.values() for t in times]
+            bare = simulate_queue(arrivals, lambda n: a + b * n, m, d)
+            full = simulate_queue(arrivals, timed.draw, m, d)
+            row = {
+                "load": load, "policy": name, "seed": seed,
+                "rate": count / wall, "ms": percentiles(took), "batch": count / len(calls),
+                "slower": sum(calls) / (a * len(calls) + b * count),
+                "bare": percentiles(bare.sojourn), "full": percentiles(full.sojourn),
+                "full_rate": count / full.finish[-1],
+            }  # fmt: skip
+            print(load, name, seed, f"{row['rate']:.0f}/s {wall:.1f} s", row["ms"].round(1),
+                  row["full"].round(1))  # fmt: skip
+            runs.append(row)
+keep(a=a, b=b, count=count, runs=runs)
+
+# %% mystnb={"figure": {"caption": "p50 (left) and p99 (right) in the process: dots measured, one a seed; lines simulated, mean of the seeds, with the run's own times of calls (solid) and with those of the model alone (dotted).", "name": "fig-service-load"}, "image": {"alt": "Two panels with the time to an answer on a logarithmic axis over three loads. Dots measured, lines simulated, for three ways to batch. Batch 1 rises to hundreds of milliseconds above load 1, the others stay low. The table below has the numbers."}} tags=["hide-input", "plot"]
+def of(load, name, key, column=None):
+    """A value of the three runs of a load and a policy."""
+    found = [r[key] for r in LOAD["runs"] if (r["load"], r["policy"]) == (load, name)]
+    return np.array(found if column is None else [v[column] for v in found])
+
+
+if LOAD:
+    loads = sorted({r["load"] for r in LOAD["runs"]})
+    fig, axes = plt.subplots(1, 2, figsize=(7, 3), sharey=True, constrained_layout=True)
+    for ax, column, title in zip(axes, (0, 2), ("p50", "p99"), strict=True):
+        for name in POLICIES:
+            color = COLOR[name]
+            for load in loads:
+                measured = of(load, name, "ms", column)
+                ax.plot([load] * len(measured), measured, "o", ms=4, color=color, alpha=0.7)
+            for key, style in (("full", "-"), ("bare", ":")):
+                line = [of(load, name, key, column).mean() for load in loads]
+                ax.plot(loads, line, style, color=color, label=name if key == "full" else None)
+        ax.set(xlabel="load (1: all that the model alone can do)", yscale="log", title=title)
+    axes[0].set_ylabel("time to the answer (ms)")
+    axes[0].legend(fontsize=8)
+    plt.show()
+
+# %% tags=["hide-input", "check"]
+if LOAD:
+    names = ["load", "", "served /s", "simulated /s", "p50 ms", "p95 ms", "p99 ms"]
+    lines = ["| " + " | ".join([*names, "simulated p99 ms", "batch", "slower"]) + " |"]
+    lines.append("|---" * 10 + "|")
+    for load in loads:
+        for name in POLICIES:
+            cells = [mean_and_range(of(load, name, key), ".0f") for key in ("rate", "full_rate")]
+            cells += [mean_and_range(of(load, name, "ms", i)) for i in range(3)]
+            cells.append(mean_and_range(of(load, name, "full", 2)))
+            cells += [mean_and_range(of(load, name, key)) for key in ("batch", "slower")]
+            lines.append(f"| {load:g} | {name} | " + " | ".join(cells) + " |")
+    say(
+        "\n".join(lines) + "\n\nMean and range over three seeds. Simulated: with the run's own "
+        "times of calls. Batch: mean number of requests in a call. Slower: how many times as long "
+        "the calls took as a + b·n, with a = {a:.2f} ms and b = {b:.2f} ms of the model alone.",
+        a=1e3 * LOAD["a"],
+        b=1e3 * LOAD["b"],
+    )
+    above = [load for load in loads if load > 1]
+    gain = {load: of(load, "greedy ≤ 32", "rate") / of(load, "batch 1", "rate") for load in above}
+    tail = {load: of(load, "batch 1", "ms", 2) / of(load, "greedy ≤ 32", "ms", 2) for load in above}
+    claim(
+        "Above load 1, for each seed, greedy batching serves more a second than batch 1 ({gain}), "
+        "and the p99 of batch 1 is more than twice as long ({tail}).",
+        all((g > 1.1).all() for g in gain.values()) and all((t > 2).all() for t in tail.values()),
+        gain="; ".join(f"load {k:g}: {mean_and_range(v)} times" for k, v in gain.items()),
+        tail="; ".join(f"load {k:g}: {mean_and_range(v, '.0f')} times" for k, v in tail.items()),
+    )
+else:
+    say(NOT_YET)
+
+# %% tags=["hide-input", "check"]
+if LOAD:
+    lost = 1e3 * (1 / of(2.5, "batch 1", "rate") - 1 / of(2.5, "batch 1", "full_rate"))
+    half = of(0.5, "batch 1", "ms", 2) / of(0.5, "batch 1", "full", 2)
+    claim(
+        "At load 2.5 batch 1 serves less than the simulation says, for each seed: beside a call, "
+        "{lost} ms are lost. In that time the answer must get to the event loop, and the next "
+        "request to the model's thread. So the load that batch 1 can bear is smaller than 1: at "
+        "0.5, {offered:.0f} requests/s, its p99 is {half} times the simulated one. Greedy batching "
+        "loses that time once a batch.",
+        (lost > 0).all(),
+        lost=mean_and_range(lost, ".2f"),
+        offered=0.5 / (LOAD["a"] + LOAD["b"]),
+        half=mean_and_range(half, ".0f"),
+    )
+    won = [
+        sum(
+            int((of(x, "greedy ≤ 32", "ms", i) < of(x, "timer 5 ms", "ms", i)).sum())
+            for x in loads
+        )
+        for i in (0, 2)
+    ]
+    light = (of(0.5, "greedy ≤ 32", "ms", 0) < of(0.5, "timer 5 ms", "ms", 0)).all()
+    claim(
+        "Greedy or timer? At load 0.5 greedy batching has the lower p50 for each seed. Over all "
+        "{n} pairs of runs it has the lower p50 in {middle} and the lower p99 in {tail}. The "
+        "simulation of the model alone gives it all. At load 2.5 batches are large either way, "
+        "{greedy} and {timer} in the mean, and no order shows.",
+        bool(light)
+        and 0 < (of(2.5, "greedy ≤ 32", "ms", 0) < of(2.5, "timer 5 ms", "ms", 0)).sum() < 3
+        and all(
+            (of(x, "greedy ≤ 32", "bare", i) < of(x, "timer 5 ms", "bare", i)).all()
+            for x in loads
+            for i in (0, 2)
+        ),
+        n=3 * len(loads),
+        middle=won[0],
+        tail=won[1],
+        greedy=mean_and_range(of(2.5, "greedy ≤ 32", "batch"), ".0f"),
+        timer=mean_and_range(of(2.5, "timer 5 ms", "batch"), ".0f"),
+    )
+
+# %% [markdown] tags=["skip"]
+# Where the queue has no end, p99 tells how long the run was, and nothing else. Two threads share
+# one interpreter here, and the machine had other work, which a simulation does not know. So
+# capacity that is planned from the model alone is too high: measure the service, under an open
+# load.
+
+# %% [markdown] tags=["slide"]
+# ## Ten times too much
+#
+# A queue without a bound answers everybody, long after they have left. Here the queue holds 64, a
+# batch 4, and a call takes 4 ms, so that at most 1,000 requests a second can be served. Ten times
+# that is offered.
+
+# %% tags=["hide-input", "check"]
+def slow(x):
+    time.sleep(0.004)
+    return x
+
+
+floods = []
+for seed in range(3):
+    arrivals = poisson_arrivals(10_000, 2_500, seed)
+    async with ModelService(slow, 4, 0.0, max_queue=64, cache_size=0) as service:
+        start = time.perf_counter()
+        took = await send(service, arrivals, np.arange(2_500.0))
+        floods.append((service.stats(), time.perf_counter() - start, percentiles(took)[2]))
+claim(
+    "Each of {n} requests, for each of {seeds} seeds, was answered or refused; none is left. "
+    "Answered: {served}. p99 of those answered: {p99} ms from "
+    "when they were due. A full queue is 16 batches, 64 ms, if the sender keeps up.",
+    all(
+        s.received == s.served + s.refused == 2_500 and s.waiting == 0 < s.refused
+        for s, *_ in floods
+    ),
+    n=2_500,
+    seeds=len(floods),
+    served=", ".join(str(s.served) for s, *_ in floods),
+    p99=mean_and_range([p for *_, p in floods], ".0f"),
+)
+
+# %% [markdown] tags=["slide"]
+# ## The file that the model comes from
+#
+# A pickle runs the code in it. `save_model` writes numbers and text only (safetensors), with a
+# SHA-256 of the whole; `load_model` checks everything before the first weight changes. We flip a
+# bit in each byte, one after the other:
+
+# %% tags=["hide-input", "check"]
+refused, size = [], 0
+for seed in range(3):
+    torch.manual_seed(seed)
+    net = torch.nn.Linear(4, 2)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        save_model(net, path, {"version": "1"})
+        content, rng = path.read_bytes(), np.random.default_rng(seed)
+        before, count = net.weight.clone(), 0
+        for place in range(len(content)):
+            broken = bytearray(content)
+            broken[place] ^= 1 << int(rng.integers(8))
+            path.write_bytes(broken)
+            try:
+                load_model(net, path)
+            except ModelFileError:
+                count += 1
+        size = len(content)
+        refused.append((count, size, bool(torch.equal(before, net.weight))))
+claim(
+    "Refused: {text}, and the module stayed as it was. This finds damage. An enemy could write a "
+    "new sum: against him you need a signature.",
+    all(count == size and same for count, size, same in refused),
+    text=", ".join(f"{count} of {size}" for count, size, _ in refused),
+)
+
+# %% [markdown] tags=["slide"]
+# ### Details that papers leave out
+#
+# 1. **`eval` mode.** With batch norm in training mode an answer depends on the others in its batch.
+# 2. **Last bits.** Batches of other sizes may sum in another order. Do not test answers for
+#    equality.
+# 3. **The version belongs in the key**, or a new model answers with an old one's results.
+# 4. **A caller who leaves** must take nobody with it, and what nobody wants must cost nothing.
+# 5. **Errors are not cached.** A model that failed once may not fail again.
+# 6. **A thread cannot be stopped.** If the model hangs, callers get a timeout, and the process must
+#    be started anew.
+
+# %% [markdown] tags=["slide"]
+# ## What experts expect
+#
+# - **Tails, not means.** If a page needs 100 calls, and each is slow once in a hundred, then most
+#   pages are slow: $1 - 0.99^{100} \approx 63\,\%$ {cite:p}`dean2013tail`. A second try, sent
+#   elsewhere when the first is late, cuts the tail.
+# - **A service-level objective** says "p99 below 50 ms at 500 requests/s". Choose the largest batch
+#   so that $a + b\,m$ leaves room for waiting, as Clipper adapts it {cite:p}`crankshaw2017clipper`.
+# - **Language models** answer one token at a time, and requests end at different steps. *Continuous
+#   batching* lets a request in or out after each step. Memory for keys and values bounds the batch;
+#   PagedAttention keeps them in pages, so that little is wasted {cite:p}`kwon2023pagedattention`.
+# - **Autoscaling** follows the queue's length or the time waited; utilisation says little near 1.
+#   New servers take time to start, so there must be room before.
+# - **Retries** of clients turn an overload into a larger one: wait longer after each, at random.
+
+# %% [markdown] tags=["slide"]
+# ## Limits
+#
+# There is **no HTTP here yet**: requests come from the same process. Parsing JSON and opening
+# connections can cost more than a small model does. The simulation has fixed service times and one
+# server; one process has one model and one thread. Real arrivals come in bursts, which are worse
+# than Poisson. At work: LitServe (small, Python), Triton Inference Server (many frameworks, GPUs),
+# Ray Serve (many machines, autoscaling); vLLM for language models.
+
+# %% [markdown] tags=["slide"]
+# ## Slips that still run
+#
+# The chapter began with a short listing of a service. It waits with a method that is not there, and
+# handles a batch only when 32 requests have come. The {doc}`errata </book/errata>` list its slips,
+# each with a test. One of them gives a caller the answer to another question:
+
+# %% tags=["nbval-check-output"]
+requests = [np.zeros(4, np.float32), np.zeros((2, 2), np.float32), np.zeros(2, np.float64)]
+print("the listing's keys:", len({hash(x.tobytes()) for x in requests}))
+print("ours:", len({content_key(x, "") for x in requests}))
+waiting = list(range(31))  # one short of a batch, and nobody else comes
+print("batches that the listing starts:", int(len(waiting) >= 32))
+
+# %% [markdown] tags=["skip"]
+# ## Quiz
+
+# %% [markdown] tags=["skip"]
+# {{quiz 123.2a}}
+
+# %% [markdown] tags=["slide"]
+# ## Summary
+#
+# - A batch costs $a + b\,n$: together requests cost less, and capacity grows.
+# - Waits grow like $1/(1-\rho)$; look at p99, not at the mean.
+# - Greedy batching follows the load by itself; a timer costs time where the load is light.
+# - Bound the queue: an early refusal is better than an answer that nobody waits for.
+# - Keys by content, dtype, shape and version; model files that hold no code.
+#
+# References: each citation above leads to its source; the
+# {doc}`bibliography </book/bibliography>` lists them all.
