@@ -28,7 +28,7 @@
 #   model file answers them. Below, the answers go to a log, which labels join late; a monitor reads
 #   the log and raises an alert, which leads back to the data, to repair and to train anew.
 # ---
-# A model's way round. The dashed arrow is the one that is forgotten: what was learned of the
+# The parts around a model. The dashed arrow is the one that is forgotten: what was learned of the
 # training rows (means, categories) goes to the service too.
 # :::
 
@@ -144,11 +144,9 @@ rate = {s: late.mean() for s, (_, late, _) in training.items()}
 constant = [brier(late, rate[s]) for s, (_, late, _) in fresh.items()]
 claim(
     "On {n:,} parcels that it never saw the model has a Brier score (mean squared error of the "
-    "probability) of "
-    "{ours}; the true probabilities have {best}, and the share of late parcels, said of every "
-    "parcel, "
-    "{constant} (mean ± standard deviation of {seeds} worlds). In no world is the model's score "
-    "more than {most:.4f} above that of the true probabilities.",
+    "probability) of {ours}; the true probabilities have {best}, and the share of late parcels, "
+    "said of every parcel, {constant} (mean ± standard deviation of {seeds} worlds). In no world "
+    "is the model's score more than {most:.4f} above that of the true probabilities.",
     max(a - b for a, b in zip(ours, best, strict=True)) < 0.002
     and max(ours) < min(constant) - 0.02,
     n=TRAINING, ours=spread(ours), best=spread(best), constant=spread(constant), seeds=len(SEEDS),
@@ -158,8 +156,8 @@ claim(
 # %% [markdown]
 # ### It is served
 #
-# The weights go to a file that holds numbers and no code, and are read back. A hundred and
-# twenty callers come at once. Each request is one row: its features are computed **alone**, by
+# The weights go to a file that holds numbers and no code, and are read back. Sixty-four
+# callers come at once. Each request is one row: its features are computed **alone**, by
 # what the pipeline learned, and the service batches them. Then the features that serving
 # computed are compared, cell by cell, with those of the same rows computed in one go, as
 # training would {cite:p}`breck2017mltest`.
@@ -167,7 +165,7 @@ claim(
 # %%
 pipeline, net = models[0]
 frame, late, _ = fresh[0]
-requests = frame.head(120)
+requests = frame.head(64)
 served = torch.nn.Linear(net.in_features, 1, dtype=torch.float64).requires_grad_(False)
 with tempfile.TemporaryDirectory() as folder:
     version = save_model(net, Path(folder) / "late.safetensors", {"data": "parcels, seed 0"})
@@ -192,8 +190,7 @@ report = train_serve_skew(offline, pd.DataFrame.from_dict(online, orient="index"
 gap = float(np.abs(np.array(answers) - predict(models[0], requests)).max())
 claim(
     "All {n} requests were answered, in {batches} batches; the {cells:,} feature values of the "
-    "two paths are equal, "
-    "and no answer is off by more than 10⁻⁹.",
+    "two paths are equal, and no answer is off by more than 10⁻⁹.",
     stats.served == len(requests) and not report and gap < 1e-9,
     n=stats.served, batches=sum(stats.batch_sizes), cells=offline.size, gap=gap,
 )  # fmt: skip
@@ -278,7 +275,7 @@ def tell_day(cause, size):
 
 explore(
     draw_day,
-    {"cause": tuple(CAUSES), "size": (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)},
+    {"cause": tuple(CAUSES), "size": (0.0, 0.25, 0.5, 0.75, 1.0)},
     initial={"cause": "carrier north gets worse", "size": 0.75},
     name="Which instrument sees it",
     alt=tell_day,
@@ -317,20 +314,17 @@ rows = "\n".join(
 )
 say(
     "| what changed (size {size:g}) | days with a drift alarm, without labels | days with a gap, "
-    "from labels | "
-    "late, less said, of 100 |\n|---|---|---|---|\n{rows}\n\n"
+    "from labels | late, less said, of 100 |\n|---|---|---|---|\n{rows}\n\n"
     "Of {seeds} worlds with {days} days each; the last column is mean ± standard deviation over "
     "the worlds.",
     size=SIZE, rows=rows, seeds=len(SEEDS), days=DAYS,
 )  # fmt: skip
 claim(
     "When distances grow, the drift test alarms on every day of every world, and the answers stay "
-    "right: the mean "
-    "gap is at most {quiet:.1f} of 100 parcels in any world. When the carrier gets worse, the "
-    "answers are wrong "
-    "by {wrong:.1f} of 100. The parcels are the same as where nothing changed, and so is what the "
-    "drift test says: "
-    "an alarm on {nothing:.0f} % of the days, where its level allows 5 %.",
+    "right: the mean gap is at most {quiet:.1f} of 100 parcels in any world. When the carrier "
+    "gets worse, the answers are wrong by {wrong:.1f} of 100. The parcels are the same as where "
+    "nothing changed, and so is what the "
+    "drift test says: {false} alarms on {days} days, where its level of 5 % allows {allowed:.0f}.",
     min(by_drift["distances grow"]) == 1
     and max(map(abs, gaps["distances grow"])) < 2
     and min(gaps["carrier north gets worse"]) > 5
@@ -338,7 +332,9 @@ claim(
     and statistics.mean(by_drift["nothing"]) <= 0.125,  # 5 of 40 days
     quiet=max(map(abs, gaps["distances grow"])),
     wrong=statistics.mean(gaps["carrier north gets worse"]),
-    nothing=100 * statistics.mean(by_drift["nothing"]),
+    false=round(sum(by_drift["nothing"]) * DAYS),
+    days=DAYS * len(SEEDS),
+    allowed=0.05 * DAYS * len(SEEDS),
 )  # fmt: skip
 
 # %% [markdown]
@@ -395,8 +391,7 @@ told = {(a.rule, a.state): a.time for a in alerts}
 listed = "; ".join(f"day {a.time:.0f}: {a.rule}, {a.state}" for a in alerts)
 claim(
     "Of {n} observations the alert manager makes {k} messages ({listed}). The second change began "
-    "on day 14, and "
-    "its message had to wait for the labels.",
+    "on day 14, and its message had to wait for the labels.",
     len(alerts) == 3
     and 7 <= told["inputs drifted", "raised"] <= 9
     and told["answers wrong", "raised"] == 14 + WAIT,
@@ -416,8 +411,7 @@ after = [
 ]
 claim(
     "Trained anew on {n:,} parcels of the new law, the model is off by {after} of 100 parcels on "
-    "the days on which "
-    "the old one was off by {before}.",
+    "the days on which the old one was off by {before}.",
     max(map(abs, after)) < 2,
     n=TRAINING, after=spread(after, 1), before=spread(gaps["carrier north gets worse"], 1),
 )  # fmt: skip
@@ -450,27 +444,28 @@ for s in SEEDS:
     skews.append(train_serve_skew(feature_table(models[s][0], frame.head(512)), wrong))
 
 ordinary = fresh[0][0]
-company = [[0, *range(31 * k + 1, 31 * k + 32)] for k in range(20)]  # parcel 0 among 31 others
+company = [[0, *range(31 * k + 1, 31 * k + 32)] for k in range(12)]  # parcel 0 among 31 others
 same = [refitted(0, ordinary.iloc[rows]).iloc[[0]].to_numpy() for rows in company]
 said = [float(answer(models[0][1], x)[0]) for x in same]
+differing = [
+    [c.different for c in report.columns if "_km" in c.column or "_kg" in c.column]
+    for report in skews
+]
+equal = sum(512 - min(rows) for rows in differing)
 claim(
-    "One and the same parcel gets probabilities from {low:.2f} to {high:.2f}, by the company in "
-    "which it comes; the right one is {right:.2f}. And the day on which distances grow can't be "
-    "seen any more, since each batch is its own yardstick: late less said is {bad} of 100 parcels, "
-    "where the pipeline that was fitted once has {good}. The comparison of the two paths finds it "
-    "at once: distance and weight differ in at least {share:.1%} of the rows in each of {n} "
-    "worlds.",
+    "One and the same parcel gets probabilities from {low:.2f} to {high:.2f}, depending on the "
+    "other parcels of its batch; the right one is {right:.2f}. And when distances grow, the model "
+    "does not learn of it, since each batch is standardised by its own mean: late less said is "
+    "{bad} of 100 parcels, where the pipeline that was fitted once has {good} (each world one day "
+    "of {rows} parcels). The comparison of the two paths finds it at once: distance and weight "
+    "differ in every row but {equal} of all {n} worlds.",
     max(said) > 1.5 * min(said)
     and min(bad) > 5
     and max(map(abs, good)) < 5
-    and all(
-        {"distance_km", "weight_kg"}
-        <= {name for c in report.columns if c.share > 0.95 for name in NAMES if name in c.column}
-        for report in skews
-    ),
+    and all(len(shares) == 2 for shares in differing)
+    and equal < 5,
     low=min(said), high=max(said), right=float(predict(models[0], ordinary.iloc[:1])[0]),
-    bad=spread(bad, 1), good=spread(good, 1), n=len(SEEDS),
-    share=min(c.share for r in skews for c in r.columns if "_km" in c.column or "_kg" in c.column),
+    bad=spread(bad, 1), good=spread(good, 1), n=len(SEEDS), rows=512, equal=equal,
 )  # fmt: skip
 
 # %% [markdown]
@@ -510,10 +505,9 @@ def two_scores(seed):
 leaks = [two_scores(s) for s in SEEDS]
 claim(
     "With the newest scans a held-out test says {test}, better than the true probabilities of "
-    "sending allow "
-    "({best}). In service, where one scan is known, the same model has {service}, and the "
-    "constant answer {constant}. A "
-    "point-in-time join gives training what serving will have.",
+    "sending allow ({best}). In service, where one scan is known, the same model has {service}, "
+    "and the constant answer {constant}. A point-in-time join gives training what serving will "
+    "have.",
     max(a for a, _ in leaks) < min(best) and min(b for _, b in leaks) > max(constant),
     test=spread([a for a, _ in leaks]), service=spread([b for _, b in leaks]),
     best=spread(best), constant=spread(constant),
@@ -532,9 +526,8 @@ for s in SEEDS:
     alarms.append(detectors[s].compare(what_is_watched(pounds)))
 claim(
     "The service answers every request, and says on average {more} more late parcels of 100 than "
-    "it should. The "
-    "drift test on the day itself names the weight in each of {n} worlds, by a difference of at "
-    "least {effect:.2f}.",
+    "it should. The drift test on the day itself names the weight in each of {n} worlds, by a "
+    "difference of at least {effect:.2f}.",
     min(shifts) > 3
     and all("weight_kg" in report.drifted for report in alarms),
     more=spread(shifts, 1), n=len(SEEDS),
