@@ -189,8 +189,8 @@ offline = feature_table(pipeline, requests)
 report = train_serve_skew(offline, pd.DataFrame.from_dict(online, orient="index"))
 gap = float(np.abs(np.array(answers) - predict(models[0], requests)).max())
 claim(
-    "All {n} requests were answered, in {batches} batches; the {cells:,} feature values of the "
-    "two paths are equal, and no answer is off by more than 10⁻⁹.",
+    "All {n} requests were answered, in {batches} batches; the {cells:,} feature values of the two "
+    "paths are equal to one part in a million, and no answer is off by more than 10⁻⁹.",
     stats.served == len(requests) and not report and gap < 1e-9,
     n=stats.served, batches=sum(stats.batch_sizes), cells=offline.size, gap=gap,
 )  # fmt: skip
