@@ -276,7 +276,7 @@ def tell_day(cause, size):
 explore(
     draw_day,
     {"cause": tuple(CAUSES), "size": (0.0, 0.25, 0.5, 0.75, 1.0)},
-    initial={"cause": "carrier north gets worse", "size": 0.75},
+    initial={"cause": "carrier north gets worse", "size": 1.0},
     name="Which instrument sees it",
     alt=tell_day,
 )
@@ -444,7 +444,7 @@ for s in SEEDS:
     skews.append(train_serve_skew(feature_table(models[s][0], frame.head(512)), wrong))
 
 ordinary = fresh[0][0]
-company = [[0, *range(31 * k + 1, 31 * k + 32)] for k in range(12)]  # parcel 0 among 31 others
+company = [[0, *range(31 * k + 1, 31 * k + 32)] for k in range(8)]  # parcel 0 among 31 others
 same = [refitted(0, ordinary.iloc[rows]).iloc[[0]].to_numpy() for rows in company]
 said = [float(answer(models[0][1], x)[0]) for x in same]
 differing = [
