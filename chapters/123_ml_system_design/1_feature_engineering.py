@@ -305,7 +305,8 @@ claim(
 
 # %% [markdown] tags=["skip"]
 # A model that reads the naive feature beside good ones trusts it too much, for its training score.
-#
+
+# %% [markdown] tags=["skip"]
 # {{exercise 123.1.others-mean}}
 
 # %% [markdown] tags=["slide"]

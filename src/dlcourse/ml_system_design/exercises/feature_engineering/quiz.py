@@ -85,5 +85,24 @@ QUIZ = Quiz(
                 ),
             ],
         ),
+        Question(
+            "compare",
+            "Which check finds that serving has swapped the rows of two requests?",
+            [
+                Choice(
+                    "A test that each feature has the distribution that it had in training.",
+                    "Two rows swapped have the same distribution.",
+                ),
+                Choice(
+                    "A schema with names, types and bounds.",
+                    "Each value is valid. It stands in the wrong row.",
+                ),
+                Choice(
+                    "Computing the same requests in batch, and comparing cell by cell.",
+                    "Rows are paired by their id, so each must have its own values.",
+                    right=True,
+                ),
+            ],
+        ),
     ],
 )
