@@ -1,0 +1,1 @@
+"""Studies that the pages of chapter 123 show, apart from the systems they study."""
