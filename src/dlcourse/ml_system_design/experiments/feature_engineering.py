@@ -19,10 +19,19 @@ LIBRARIES = {
 }
 # Names that would tell the answer, and usual abbreviations.
 _NAMES = re.compile(r"numpy|scipy|pandas|sklearn|scikit-learn|pytorch|torch|\bnp\b|\bpd\b", re.I)
+_NUMBER = re.compile(r"\d[\d.]*(e[+-]?\d+)?")
+
+
+def _masked(text: str) -> str:
+    """Without names and numbers, on one line. scipy draws some examples anew on each import."""
+    text = _NUMBER.sub("", _NAMES.sub("library", text))
+    return re.sub(r"\s*([\[\],])\s*", r"\1", re.sub(r"[\s+-]+", " ", text))
 
 
 def docstrings() -> pd.DataFrame:
     """The public docstrings of five installed libraries, names masked, each text once.
+
+    Numbers are left out too.
 
     Columns: ``length`` (characters), ``lines``, ``kind`` (the type of the object that is
     documented), ``text``, ``library``. How many rows there are depends on the versions installed.
@@ -41,11 +50,12 @@ def docstrings() -> pd.DataFrame:
                         continue
                     if not callable(value) or not str(home).startswith(library):
                         continue
+                    masked = _masked(text)
                     rows.append({
-                        "length": len(text),
+                        "length": len(masked),
                         "lines": text.count("\n") + 1,
                         "kind": type(value).__name__,
-                        "text": _NAMES.sub("library", text),
+                        "text": masked,
                         "library": library,
                     })  # fmt: skip
     return pd.DataFrame(rows).drop_duplicates("text").reset_index(drop=True)
