@@ -1,0 +1,1 @@
+"""Exercises and quizzes of chapter 123, one small file each."""
