@@ -23,7 +23,7 @@ you run anything; within 5 % counts as right.
     rtol=0.05,
     discussion=r"""
 All 20 tests are silent with probability $0.95^{20} = 0.36$, so something alarms with probability
-$0.64$. The *expected number* of alarms is $20 \cdot 0.05 = 1$, which is another question. With 100
+0.6415. The *expected number* of alarms is $20 \cdot 0.05 = 1$, which is another question. With 100
 features the probability is 0.994.
 """,
     hints=[
