@@ -1,0 +1,640 @@
+# %% [markdown] tags=["slide"]
+# (sec-123-3)=
+# # 123.3 Monitoring and alerts
+#
+# A model that serves gets other inputs than it was trained on, sooner or later, and says nothing
+# about it. At the end of this section you can test a hundred features an hour without a hundred
+# false alarms, say how large a change is, treat streams whose rows resemble their neighbours, keep
+# latencies in bounded memory, and write alerts that people still read after a month.
+#
+# You need: p-values, and no GPU.
+
+# %% tags=["definitions", "hide-input", "skip"]
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy.stats import ks_2samp
+
+from dlcourse.ml_system_design import (
+    ADWIN,
+    AlertManager,
+    AlertRule,
+    DDSketch,
+    DriftDetector,
+    PredictionLog,
+    adjust_p_values,
+    autocorrelation_time,
+    classifier_two_sample_test,
+    maximum_mean_discrepancy,
+    population_stability_index,
+)
+from dlcourse.ml_system_design.monitoring.blocks import BlockPermutation
+from dlcourse.notebook import claim, explore, paired, say, show_source
+
+plt.style.use("dlcourse.notebook.course")
+SEEDS = range(5)
+
+
+def spread(values, digits=2):
+    """Mean, and the least and largest over the seeds, as text."""
+    low, high = min(values), max(values)
+    return f"{np.mean(values):.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+# %% [markdown] tags=["slide"]
+# ## A question
+#
+# A feature was standard normal in training. Now its mean has moved by some standard deviations.
+# **When should somebody be woken?** Move the shift and the number of rows in the window. Look at
+# the p-value and at the distance D.
+
+# %% tags=["hide-input"]
+def one_window(shift, rows):
+    """A reference and a window that has moved."""
+    rng = np.random.default_rng(7)
+    return rng.standard_normal(rows), shift + rng.standard_normal(rows)
+
+
+def draw_window(shift, rows):
+    fig, (ax, bars) = plt.subplots(1, 2, figsize=(7, 2.8), constrained_layout=True)
+    grid = np.linspace(-4, 4, 400)
+    for values, label in zip(one_window(shift, rows), ("reference", "window")):
+        share = np.searchsorted(np.sort(values), grid) / rows
+        ax.plot(grid, share, label=label)
+    D, p = ks_2samp(*one_window(shift, rows))
+    ax.set(xlabel="value of the feature (sd)", ylabel="share of rows below", title=f"D = {D:.3f}")
+    ax.legend()
+    bars.barh(["p", "D"], [max(p, 1e-12), D], color=["tab:orange", "tab:blue"])
+    bars.axvline(0.05, color="k", ls=":", lw=1)
+    bars.set(xscale="log", xlim=(1e-12, 1), xlabel="p-value, and distance D", title=f"p = {p:.2g}")
+    return fig
+
+
+def told_window(shift, rows):
+    D, p = ks_2samp(*one_window(shift, rows))
+    return (
+        f"Two cumulative curves of {rows:,} rows each, {shift} standard deviations apart: D = "
+        f"{D:.3f}, p = {p:.2g}, {'below' if p < 0.05 else 'above'} the dotted line at 0.05."
+    )
+
+
+explore(
+    draw_window,
+    {"shift": [0.0, 0.02, 0.3, 1.0], "rows": [50, 500, 100_000]},
+    initial={"shift": 0.02, "rows": 100_000},
+    name="Shift, rows, p-value and distance",
+    alt=told_window,
+)
+
+# %% [markdown] tags=["slide"]
+# ## The idea
+#
+# Let $F$ be the share of reference rows up to $x$, and $G$ that of the window. **Kolmogorov and
+# Smirnov** take the largest distance,
+#
+# $$
+# D = \sup_x |F(x) - G(x)| .
+# $$ (eq-monitor-ks)
+#
+# The p-value says how often rows without drift come as far apart. It shrinks with the number of
+# rows; $D$ does not. So a report needs both: *is it real*, and *is it large*.
+#
+# With $m$ features there are $m$ chances to be wrong. Sort the p-values, $p_{(1)} \le \dots \le
+# p_{(m)}$. **Benjamini and Hochberg** reject the $k$ smallest {cite:p}`benjamini1995controlling`,
+#
+# $$
+# k = \max \{ j : p_{(j)} \le \tfrac{j}{m}\,\alpha \} , \qquad
+# q_{(i)} = \min_{j \ge i} \tfrac{m}{j}\, p_{(j)} \quad \text{(rejected where } q \le \alpha).
+# $$ (eq-monitor-bh)
+#
+# The expected share of false alarms among the alarms is then at most $\alpha$, for independent or
+# positively dependent tests. Bonferroni's $m\,p \le \alpha$ is stricter.
+#
+# The **population stability index** compares the shares $p_b$, $q_b$ of bins, and is a size without
+# a p-value:
+#
+# $$
+# \mathrm{PSI} = \sum_b (q_b - p_b) \ln (q_b / p_b) .
+# $$ (eq-monitor-psi)
+#
+# All of these look at one feature. What changes *between* features is seen by the **maximum mean
+# discrepancy** {cite:p}`gretton2012kernel`, with a kernel $k$,
+#
+# $$
+# \mathrm{MMD}^2 = \mathbb E\, k(x, x') + \mathbb E\, k(y, y') - 2\, \mathbb E\, k(x, y) ,
+# $$ (eq-monitor-mmd)
+#
+# or by a classifier that tries to tell reference from window {cite:p}`lopezpaz2017revisiting`: an
+# AUC of 0.5 on rows that it did not see means that it can't.
+
+# %% [markdown] tags=["skip"]
+# :::{diagram} figures/3_monitoring.svg
+# ---
+# name: fig-monitor-system
+# alt: Requests and predictions go to a log of bounded size, beside a sketch of latencies. Windows
+#   of the log go to drift tests against the reference, labels that come late join the log and give
+#   the accuracy. Drift, accuracy and latency are metrics, which rules with two thresholds turn
+#   into few alerts.
+# ---
+# From requests to the few messages that a person gets. Dashed: labels come late.
+# :::
+
+# %% [markdown] tags=["skip"]
+# {{exercise 123.3.predict-alarms}}
+
+# %% [markdown] tags=["slide"]
+# ## Piece by piece
+#
+# The correction is equation {eq}`eq-monitor-bh` with a running minimum from the largest p-value down:
+
+# %%
+show_source(adjust_p_values)
+
+# %% [markdown] tags=["skip"]
+# {{exercise 123.3.adjusted}}
+
+# %% [markdown] tags=["slide"]
+# The detector tests numbers by KS, categories by χ², and the rate of missing values by Fisher's
+# exact test. An alarm needs both a small corrected p-value and, where one asks for it, an effect.
+
+# %%
+show_source(DriftDetector.compare)
+
+# %% tags=["nbval-check-output"]
+rng = np.random.default_rng(0)
+reference = {"age": rng.normal(40, 9, 600), "plan": rng.choice(["free", "paid"], 600)}
+window = {"age": rng.normal(44, 9, 300), "plan": rng.choice(["free", "paid", "trial"], 300)}
+window["age"][:30] = np.nan
+for test in DriftDetector(reference).compare(window).tests:
+    print(f"{test.feature:5} {test.test:19} effect {test.effect:.2f} drifted {test.drifted}", test.unseen)
+
+# %% [markdown] tags=["slide"]
+# The index of equation {eq}`eq-monitor-psi`, with bins that are quantiles of the reference:
+
+# %%
+show_source(population_stability_index)
+
+# %% [markdown] tags=["skip"]
+# Limits of 0.1 and 0.25 are often quoted. Without any drift the index is near $(B - 1)(1/n + 1/m)$
+# for $B$ bins {cite:p}`yurdakul2018statistical`, so small windows cross the limit by themselves:
+
+# %% tags=["hide-input", "check"]
+def stable(rng, rows, draws=60):
+    return np.mean(
+        [population_stability_index(*rng.standard_normal((2, rows))) for _ in range(draws)]
+    )
+
+
+small = [stable(np.random.default_rng([1, s]), 50) for s in SEEDS]
+large = [stable(np.random.default_rng([2, s]), 5000, 10) for s in SEEDS]
+claim(
+    "PSI without drift, mean and range over {n} seeds: {small} in windows of 50 rows, where the "
+    "formula gives {expected:.2f}; {large} in windows of 5,000.",
+    min(small) > 0.25 and max(large) < 0.01,
+    n=len(SEEDS),
+    small=spread(small),
+    large=spread(large, 4),
+    expected=9 * (1 / 50 + 1 / 50),
+)
+
+# %% [markdown] tags=["skip"]
+# {{exercise 123.3.stability}}
+
+# %% [markdown] tags=["slide"]
+# ## A hundred features
+#
+# 100 features, 500 rows in the reference and in the window, α = 0.05. In the first contest nothing
+# drifts. In the second the first ten features move by 0.3 standard deviations.
+
+# %% tags=["hide-input"]
+WAYS = {"none": None, "Bonferroni": "bonferroni", "Benjamini–Hochberg": "bh"}
+
+
+def contest(seed, windows=24, features=100, moved=10, rows=500):
+    """For each correction: any alarm without drift; with drift false alarms and share found."""
+    rng = np.random.default_rng([1233, seed])
+    found = {way: [] for way in WAYS}
+    for _ in range(windows):
+        x, y = rng.standard_normal((2, rows, features))
+        z = y.copy()
+        z[:, :moved] += 0.3
+        p_still, p_moved = ks_2samp(x, y, axis=0).pvalue, ks_2samp(x, z, axis=0).pvalue
+        for way, correction in WAYS.items():
+            still = adjust_p_values(p_still, correction) <= 0.05
+            drifted = adjust_p_values(p_moved, correction) <= 0.05
+            row = (still.any(), drifted[moved:].sum(), drifted[:moved].mean())
+            found[way].append(row)
+    return {way: np.mean(rows, axis=0) for way, rows in found.items()}
+
+
+runs = [contest(seed) for seed in SEEDS]
+ANY, FALSE, POWER = ({way: [run[way][i] for run in runs] for way in WAYS} for i in range(3))
+
+# %% tags=["hide-input", "check"]
+lines = ["| correction | windows with a false alarm, no drift | false alarms, 10 moved | found of 10 |"]
+lines.append("|---" * 4 + "|")
+for way in WAYS:
+    lines.append(f"| {way} | {spread(ANY[way])} | {spread(FALSE[way])} | {spread(POWER[way])} |")
+say("\n".join(lines) + f"\n\nMean and range over {len(SEEDS)} seeds, 24 windows each.")
+gain, half = paired(POWER["Benjamini–Hochberg"], POWER["Bonferroni"])
+claim(
+    "Without a correction {none:.0%} of the windows raise a false alarm although nothing has "
+    "changed (the formula 1 − 0.95¹⁰⁰ gives {formula:.1%}). With either correction it is "
+    "{bonferroni:.0%} and {bh:.0%}. Benjamini–Hochberg finds {gain:.2f} ± {half:.2f} more of what "
+    "moved than Bonferroni, paired over seeds. It pays with {false:.2f} false alarms a window.",
+    min(ANY["none"]) > 0.9
+    and max(np.mean(ANY["Bonferroni"]), np.mean(ANY["Benjamini–Hochberg"])) < 0.12
+    and gain > half,
+    none=np.mean(ANY["none"]),
+    formula=1 - 0.95**100,
+    bonferroni=np.mean(ANY["Bonferroni"]),
+    bh=np.mean(ANY["Benjamini–Hochberg"]),
+    gain=gain,
+    half=half,
+    false=np.mean(FALSE["Benjamini–Hochberg"]),
+)
+
+# %% card=true mystnb={"figure": {"caption": "Sorted p-values of 100 features, of which ten moved by 0.3 standard deviations (orange). Alarms are what lies left of the last crossing with the line of Benjamini and Hochberg.", "name": "fig-monitor-bh"}, "image": {"alt": "Sorted p-values on a logarithmic axis by rank: those of moved features lie lowest. Three lines mark 0.05, the rising line of Benjamini and Hochberg, and Bonferroni's far below."}} tags=["hide-input", "plot"]
+rng = np.random.default_rng(5)
+x, y = rng.standard_normal((2, 500, 100))
+y[:, :10] += 0.3
+p = ks_2samp(x, y, axis=0).pvalue
+order, rank = np.argsort(p), np.arange(1, 101)
+fig, ax = plt.subplots(figsize=(6.2, 3.2))
+ax.scatter(rank, p[order], c=np.where(order < 10, "tab:orange", "tab:blue"), s=14)
+ax.axhline(0.05, color="0.5", ls=":", label="no correction: 0.05")
+ax.plot(rank, 0.05 * rank / 100, "k-", lw=1, label="Benjamini–Hochberg: 0.05 j/m")
+ax.axhline(0.05 / 100, color="k", ls="--", lw=1, label="Bonferroni: 0.05/m")
+ax.set(yscale="log", xlabel="rank j of the p-value", ylabel="p-value")
+ax.legend(fontsize=8)
+plt.show()
+
+# %% [markdown] tags=["skip"]
+# One report holds α. A report an hour is a new test an hour: at α = 0.05 without drift one in
+# twenty reports has an alarm. Over time use a smaller α, a rule that wants the alarm to last, or a
+# test made for streams (ADWIN, below).
+
+# %% [markdown] tags=["slide"]
+# ## Many rows: everything is significant
+#
+# A shift of 0.02 standard deviations, which no model notices:
+
+# %% tags=["hide-input", "check"]
+def trifle(seed, rows, windows=8):
+    """Share of alarms, share of alarms with an effect of 0.05 too, and the mean D."""
+    rng = np.random.default_rng([20, seed, rows])
+    found = []
+    for _ in range(windows):
+        detector = DriftDetector({"x": rng.standard_normal(rows)})
+        test = detector.compare({"x": 0.02 + rng.standard_normal(rows)}).tests[0]
+        found.append((test.drifted, test.drifted and test.effect >= 0.05, test.effect))
+    return np.mean(found, axis=0)
+
+
+lines = ["| rows | alarms | alarms, effect of 0.05 asked | D |", "|---|---|---|---|"]
+for rows in (1_000, 10_000, 100_000):
+    alarms, sober, D = np.array([trifle(seed, rows) for seed in SEEDS]).T
+    lines.append(f"| {rows:,} | {spread(alarms)} | {spread(sober)} | {spread(D, 3)} |")
+say("\n".join(lines) + f"\n\nMean and range over {len(SEEDS)} seeds, 8 windows each.")
+claim(
+    "At 100,000 rows the share of alarms is {alarms:.2f}, and D is {D:.3f}: a real change, and a "
+    "small one. Where an effect of 0.05 is asked too (`min_effect`), it is {sober:.2f}.",
+    np.mean(alarms) > 0.9 and max(sober) == 0 and max(D) < 0.03,
+    alarms=np.mean(alarms),
+    D=np.mean(D),
+    sober=np.mean(sober),
+)
+
+# %% [markdown] tags=["slide"]
+# ## Streams: neighbours resemble each other
+#
+# Tests count rows as independent. Requests of one afternoon are not. In the stream $x_t = 0.9\,
+# x_{t-1} + \text{noise}$ the **autocorrelation time** is $\tau = (1 + 0.9)/(1 - 0.9) = 19$: 500
+# rows say as much of a mean as 26 {cite:p}`sokal1997monte`. The remedy: permute *blocks* of rows.
+
+# %%
+show_source(autocorrelation_time)
+
+# %%
+show_source(BlockPermutation.p_value)
+
+# %% tags=["hide-input", "check"]
+def stream(rng, rows, phi=0.9, start=200):
+    noise = rng.standard_normal(rows + start)
+    x = np.zeros(rows + start)
+    for t in range(1, rows + start):
+        x[t] = phi * x[t - 1] + noise[t]
+    return x[start:]
+
+
+def stream_alarms(seed, windows=20, shift=0.0, **options):
+    rng = np.random.default_rng([9, seed])
+    return np.mean([
+        bool(
+            DriftDetector({"x": stream(rng, 500)}, **options)
+            .compare({"x": shift + stream(rng, 500)})
+            .drifted
+        )
+        for _ in range(windows)
+    ])  # fmt: skip
+
+
+BLOCKS = {"block": 50, "permutations": 199}
+naive = [stream_alarms(s) for s in SEEDS]
+blocks = [stream_alarms(s, **BLOCKS) for s in SEEDS]
+power = [stream_alarms(s, shift=4.0, **BLOCKS) for s in SEEDS]
+times = [autocorrelation_time(stream(np.random.default_rng([8, s]), 20_000)) for s in SEEDS]
+claim(
+    "Windows of 500 rows with an alarm although nothing changed: {naive} with rows as independent, "
+    "{blocks} with blocks of 50 (mean and range over {n} seeds, 20 windows each). A shift of 4 "
+    "units, 1.7 standard deviations, is found in {power}. The estimated τ is {times}.",
+    min(naive) > 0.5 and np.mean(blocks) < 0.15 and np.mean(power) > 0.5
+    and paired(naive, blocks)[0] > paired(naive, blocks)[1],
+    naive=spread(naive), blocks=spread(blocks), power=spread(power), times=spread(times, 1),
+    n=len(SEEDS),
+)  # fmt: skip
+
+# %% [markdown] tags=["skip"]
+# Honesty costs power: ten blocks a side are few. Longer windows are the cure, and a reference that
+# covers whole days and weeks: a Sunday against a week of Mondays is drift that nobody should hear of.
+
+# %% [markdown] tags=["slide"]
+# ## Drift between features
+#
+# Two features, each standard normal before and after. Their correlation goes from 0 to 0.8.
+
+# %% tags=["hide-input", "check"]
+def joint(seed, rows=300):
+    rng = np.random.default_rng([80, seed])
+    x, z = rng.standard_normal((2, rows, 2))
+    y = np.stack([z[:, 0], 0.8 * z[:, 0] + 0.6 * z[:, 1]], axis=1)
+    names = ("a", "b")
+    marginal = DriftDetector(dict(zip(names, x.T))).compare(dict(zip(names, y.T)))
+    classifier = classifier_two_sample_test(x, y, rng=rng)
+    kernel = maximum_mean_discrepancy(x, y, rng=rng, permutations=199)
+    q = min(test.adjusted_p_value for test in marginal.tests)
+    return q, classifier.statistic, classifier.p_value, kernel.p_value
+
+
+seen = np.array([joint(seed) for seed in range(3)])
+claim(
+    "Over {n} seeds: least corrected p-value of the features alone {alone}; AUC of the classifier "
+    "{auc}, its p-value at most {classifier:.1g}; p-value of MMD at most {kernel:.3f}, the "
+    "smallest that 199 permutations give is 0.005.",
+    seen[:, 0].min() > 0.05 and seen[:, 1].min() > 0.6 and seen[:, 2:].max() < 0.02,
+    n=len(seen), alone=spread(seen[:, 0]), auc=spread(seen[:, 1]),
+    classifier=seen[:, 2].max(), kernel=seen[:, 3].max(),
+)  # fmt: skip
+
+# %% [markdown] tags=["skip"]
+# Why not always test jointly? The single test says *which* feature, costs little, and a joint test
+# of many features has less power where one of them moved. Images have no meaningful single feature:
+# test the outputs of a classifier (black-box shift detection), which found label shift well in
+# {cite:p}`rabanser2019failing`.
+
+# %% [markdown] tags=["slide"]
+# ## One stream: ADWIN
+#
+# A stream of errors, 0 or 1, has no window that is right for all changes. ADWIN keeps as long a
+# window as has one mean, and cuts it where the mean has changed {cite:p}`bifet2007learning`.
+
+# %%
+show_source(ADWIN._must_cut)
+
+# %% tags=["hide-input", "check"]
+def watch(seed, after):
+    """False alarms in 1,500 values of rate 0.1, and the delay until the new rate is found."""
+    rng = np.random.default_rng([77, seed])
+    detector = ADWIN()
+    false = sum(detector.update(float(rng.random() < 0.1)) for _ in range(1500))
+    for t in range(1, 1001):
+        if detector.update(float(rng.random() < after)):
+            return false, t
+    return false, 1001
+
+
+high = [watch(seed, 0.5) for seed in SEEDS]
+low = [watch(seed, 0.2) for seed in SEEDS]
+claim(
+    "An error rate of 0.1 goes to 0.5: found after {fast} values. To 0.2: after {slow}. False alarms "
+    "before, in all {n} streams of 1,500 values: {false}.",
+    sum(f for f, _ in high) <= 2 and max(t for _, t in high) < min(t for _, t in low),
+    fast=spread([t for _, t in high], 0), slow=spread([t for _, t in low], 0),
+    n=len(SEEDS), false=sum(f for f, _ in high),
+)  # fmt: skip
+
+# %% [markdown] tags=["slide"]
+# ## Latency: keep quantiles, not a mean
+#
+# One request in fifty takes 40 times as long. The mean hides it, and a list of all latencies grows
+# without end. **DDSketch** counts values in buckets whose bounds grow by
+# $\gamma = (1 + \alpha)/(1 - \alpha)$, so that each quantile is within a relative error of α
+# {cite:p}`masson2019ddsketch`.
+
+# %%
+show_source(DDSketch.add)
+
+# %%
+show_source(DDSketch.merge)
+
+# %% tags=["hide-input", "check"]
+def servers(seed):
+    """Ten servers of 2,000 requests; the last one is slow once in five."""
+    rng = np.random.default_rng([99, seed])
+    seconds = rng.lognormal(-4, 0.4, (10, 2000))
+    seconds[9, rng.random(2000) < 0.2] *= 40
+    every, parts = DDSketch(0.01), []
+    for row in seconds:
+        sketch = DDSketch(0.01)
+        for value in row:
+            sketch.add(value)
+        parts.append(sketch.quantile(0.99))
+        every.merge(sketch)
+    true = np.quantile(seconds, 0.99, method="lower")
+    error = abs(every.quantile(0.99) - true) / true
+    return error, np.mean(parts) / true, len(every.buckets), seconds.mean() / true
+
+
+errors, means, buckets, plain = np.array([servers(seed) for seed in range(3)]).T
+claim(
+    "p99 of 20,000 requests from {buckets} buckets is off by at most {error:.2%}. The mean of the "
+    "ten servers' p99s is {means} times the true p99, and the mean latency {plain} times.",
+    errors.max() <= 0.01 and np.abs(means - 1).min() > 0.1 and plain.max() < 0.5,
+    buckets=spread(buckets, 0), error=errors.max(), means=spread(means), plain=spread(plain),
+)  # fmt: skip
+
+# %% [markdown] tags=["slide"]
+# ## The log, and labels that come late
+#
+# The log has a capacity. A label joins its prediction by the request's id, where that is still kept.
+# Early labels may be of easy cases: fraud is reported weeks later, and a refund never. So the
+# accuracy comes with the share of labels that it rests on.
+
+# %%
+show_source(PredictionLog.performance)
+
+# %% tags=["nbval-check-output"]
+log = PredictionLog(1000, ["amount"])
+rng = np.random.default_rng(3)
+fraud = rng.random(1000) < 0.1
+for i in range(1000):
+    log.record(i, {"amount": float(rng.lognormal())}, False, 0.02)
+for i in np.flatnonzero(~fraud | (rng.random(1000) < 0.2)):  # honest ones are soon known
+    log.label(int(i), bool(fraud[i]))
+accuracy = lambda labels, predictions: np.mean(np.array(labels) == np.array(predictions))
+value, share = log.performance(accuracy)
+print(f"accuracy on labels so far {value:.3f}, of {share:.0%} of the predictions")
+print(f"accuracy once all labels are here {np.mean(~fraud):.3f}")
+
+# %% [markdown] tags=["slide"]
+# ## Whom to tell, and how often
+#
+# A metric near its threshold crosses it again and again. Two thresholds, and a time for which the
+# metric must be bad, turn a storm into one message. This is the trigger of O. H. Schmitt, and `for`
+# in the alerting rules of Prometheus.
+
+# %%
+show_source(AlertManager._follow)
+
+# %% tags=["hide-input"]
+def p99_of_a_day(seed):
+    """A p99 each minute (ms): calm, 200 minutes around the threshold, calm; one short peak."""
+    rng = np.random.default_rng([12, seed])
+    level = np.repeat([150.0, 210.0, 150.0], [120, 200, 160])
+    level[60] = 400
+    return level + 25 * rng.standard_normal(len(level))
+
+
+def messages(values, **options):
+    """Times (minutes) and states of the alerts of one rule at 200 ms."""
+    minute = [0.0]
+    heard = []
+    rule = AlertRule("slow", "p99", raise_at=200.0, **options)
+    manager = AlertManager([rule], [heard.append], lambda: 60 * minute[0])
+    for t, value in enumerate(values):
+        minute[0] = t
+        manager.observe({"p99": float(value)})
+    return [(alert.time / 60, alert.state) for alert in heard]
+
+
+CALM = {"clear_at": 170.0, "for_seconds": 120.0, "clear_for_seconds": 300.0}
+
+
+def draw_alerts(clear_at, minutes):
+    values = p99_of_a_day(0)
+    heard = messages(values, clear_at=clear_at, for_seconds=60.0 * minutes)
+    fig, ax = plt.subplots(figsize=(6.6, 2.9))
+    ax.plot(values, color="0.6", lw=1)
+    ax.axhline(200, color="tab:red", lw=1)
+    ax.axhline(clear_at, color="tab:green", lw=1, ls="--")
+    for t, state in heard:
+        ax.plot(t, 420, "v" if state == "raised" else "^",
+                color="tab:red" if state == "raised" else "tab:green")  # fmt: skip
+    ax.set(xlabel="minute", ylabel="p99 (ms)", title=f"{len(heard)} messages", ylim=(50, 450))
+    return fig
+
+
+explore(
+    draw_alerts,
+    {"clear_at": [140.0, 170.0, 200.0], "minutes": [0, 2, 5]},
+    initial={"clear_at": 200.0, "minutes": 0},
+    name="One alert or a storm",
+    alt=lambda clear_at, minutes: (
+        f"The p99 over {len(p99_of_a_day(0))} minutes, raised above 200 ms for {minutes} minutes and "
+        f"cleared at {clear_at:.0f} ms: "
+        f"{len(messages(p99_of_a_day(0), clear_at=clear_at, for_seconds=60.0 * minutes))} messages."
+    ),
+)
+
+# %% tags=["hide-input", "check"]
+storm = [len(messages(p99_of_a_day(s))) for s in SEEDS]
+quiet = [len(messages(p99_of_a_day(s), **CALM)) for s in SEEDS]
+claim(
+    "Messages of 480 minutes, mean and range over {n} seeds: {storm} with one threshold; {quiet} "
+    "where the p99 must be above 200 ms for 2 minutes, and back at 170 ms for 5.",
+    min(storm) > 40 and max(quiet) <= 6,
+    n=len(SEEDS),
+    storm=spread(storm, 0),
+    quiet=spread(quiet, 1),
+)
+
+# %% [markdown] tags=["skip"]
+# {{exercise 123.3.should-tell}}
+
+# %% [markdown] tags=["slide"]
+# ### Details that implementations need
+#
+# 1. **Unknown is not good.** A metric that is NaN or absent clears no alert, and `stale` names rules
+#    that nothing feeds any more.
+# 2. **A broken sink.** The others are told; it is told again at the next observation.
+# 3. **Ties.** Where many values are equal, the p-values of KS are too large.
+# 4. **A p-value is never 0.** A permutation test counts what was observed:
+#    $p = (1 + \#\{T_b \ge T\})/(1 + B)$. With 100 features and 199 permutations no corrected
+#    p-value can be small enough, and `compare` says so.
+# 5. **Rare categories** are counted together; χ² is wrong where few rows are expected.
+#
+# ## What experts expect
+#
+# - **Symptoms wake people, causes do not.** Page for what users feel: latency, errors, wrong
+#   decisions. Drift of an input is a ticket for the morning; it often harms nothing.
+# - **Objectives and budgets.** "99.9 % of a month's requests below 300 ms" allows 0.1 %: the error
+#   budget. Alert on how fast it burns, over a long and a short window at once; this sees a fast
+#   outage in minutes and a slow leak in days {cite:p}`beyer2018workbook`.
+# - **Label delay.** Until labels come, watch inputs, outputs and their calibration; have a random
+#   few labelled at once, since labels that come by themselves are not a random sample.
+# - **Shadow and canary.** A new model first answers without being heard (shadow), then serves one
+#   request in a hundred (canary). Compare both on the same requests and hours, by a rule that was
+#   written before.
+# - **Segments.** A mean over all hides a country that broke. Each segment is a test more: correct.
+# - **The reference.** Training data, last week, or the same hour last week? Each answers another
+#   question. A reference that follows the drift never sees a slow one.
+#
+# ## Limits
+#
+# Data here are simulated, so that the truth is known: this shows how the tests work, not how often
+# your features drift. Blocks of 50 suit a τ near 19. Which drift harms a model no test of its inputs
+# can say. At work: scipy for tests, river for streams, Prometheus for metrics and alert rules.
+
+# %% [markdown] tags=["slide"]
+# ## Slips that still run
+#
+# The chapter began with a short monitor. It compares each p-value with 0.05, prints an alert at each
+# call, and keeps everything it has seen. The {doc}`errata </book/errata>` list its slips, each with a
+# test. Three lines show the quiet ones:
+
+# %% tags=["nbval-check-output"]
+x = np.random.default_rng(0).standard_normal(100)
+y = x + 9
+y[0] = np.nan  # one value got lost
+_, p = ks_2samp(x, y)
+print("nine standard deviations away, drifted:", bool(p < 0.05))
+print("ours:", DriftDetector({"x": x}).compare({"x": y}).drifted)
+try:
+    json.dumps({"drifted": p < 0.05})
+except TypeError as error:
+    print("as JSON:", error)
+drift = []  # what detect_drift should have filled
+try:
+    drift.values()
+except AttributeError as error:
+    print("the alert:", error)
+
+# %% [markdown] tags=["skip"]
+# ## Quiz
+
+# %% [markdown] tags=["skip"]
+# {{quiz 123.3}}
+
+# %% [markdown] tags=["slide"]
+# ## Summary
+#
+# - A hundred tests at 0.05 raise an alarm nearly always: correct the p-values together.
+# - A p-value says whether a change is real, an effect size whether it is large. Ask for both.
+# - Rows of a stream are worth fewer than they are: permute blocks of several τ.
+# - What changes between features needs a joint test: MMD or a classifier.
+# - Keep quantiles in a sketch; merge sketches, never average percentiles.
+# - Two thresholds and a duration: one message for one incident.
+#
+# References: each citation above leads to its source; the
+# {doc}`bibliography </book/bibliography>` lists them all.
