@@ -238,7 +238,7 @@ claim(
 # Numbers are a docstring's length and lines. The category is the type of the object, such as
 # `function`, `type` or `ufunc`; some types belong to one library alone.
 
-# %% card=true mystnb={"figure": {"caption": "Accuracy on test rows by groups of features, three splits (dots) and their mean.", "name": "fig-feature-groups"}, "image": {"alt": "Four bars of accuracy: numbers alone, numbers and category, text alone, and all; and a dotted line for the largest class."}} tags=["hide-input", "plot"]
+# %% mystnb={"figure": {"caption": "Accuracy on test rows by groups of features, three splits (dots) and their mean.", "name": "fig-feature-groups"}, "image": {"alt": "Four bars of accuracy: numbers alone, numbers and category, text alone, and all; and a dotted line for the largest class."}} tags=["hide-input", "plot"]
 GROUPS = {"numbers": {"numerical": {"length": "signed_log", "lines": "signed_log"}}}
 GROUPS["+ category"] = {**GROUPS["numbers"], "categorical": ["kind"], "min_frequency": 5}
 GROUPS["text alone"] = {"text": ["text"], "max_text_features": WORDS}

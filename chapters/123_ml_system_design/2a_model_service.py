@@ -396,7 +396,7 @@ curves = {
     for name, (m, d) in POLICIES.items()
 }
 
-# %% card=true mystnb={"figure": {"caption": "Simulated time to an answer against the load, mean of five seeds with their range: p50 left, p99 right. Dotted: all that batch 1 can serve.", "name": "fig-service-curves"}, "image": {"alt": "Two panels, time to an answer on a logarithmic axis over the load. Without batches the curve turns up steeply before load 1 and ends there. Greedy batching goes on to load 2.5. The timer's curve starts higher. The table below has the numbers."}} tags=["hide-input", "plot"]
+# %% mystnb={"figure": {"caption": "Simulated time to an answer against the load, mean of five seeds with their range: p50 left, p99 right. Dotted: all that batch 1 can serve.", "name": "fig-service-curves"}, "image": {"alt": "Two panels, time to an answer on a logarithmic axis over the load. Without batches the curve turns up steeply before load 1 and ends there. Greedy batching goes on to load 2.5. The timer's curve starts higher. The table below has the numbers."}} tags=["hide-input", "plot"]
 fig, axes = plt.subplots(1, 2, figsize=(7, 3), sharey=True, constrained_layout=True)
 for ax, column, title in zip(axes, (0, 2), ("p50", "p99"), strict=True):
     for name, rows_of in curves.items():

@@ -255,7 +255,7 @@ claim(
     false=np.mean(FALSE["Benjamini–Hochberg"]),
 )
 
-# %% card=true mystnb={"figure": {"caption": "Sorted p-values of 100 features, of which ten moved by 0.3 standard deviations (orange). Alarms are what lies left of the last crossing with the line of Benjamini and Hochberg.", "name": "fig-monitor-bh"}, "image": {"alt": "Sorted p-values on a logarithmic axis by rank: those of moved features lie lowest. Three lines mark 0.05, the rising line of Benjamini and Hochberg, and Bonferroni's far below."}} tags=["hide-input", "plot"]
+# %% mystnb={"figure": {"caption": "Sorted p-values of 100 features, of which ten moved by 0.3 standard deviations (orange). Alarms are what lies left of the last crossing with the line of Benjamini and Hochberg.", "name": "fig-monitor-bh"}, "image": {"alt": "Sorted p-values on a logarithmic axis by rank: those of moved features lie lowest. Three lines mark 0.05, the rising line of Benjamini and Hochberg, and Bonferroni's far below."}} tags=["hide-input", "plot"]
 rng = np.random.default_rng(5)
 x, y = rng.standard_normal((2, 500, 100))
 y[:, :10] += 0.3
