@@ -11,10 +11,10 @@
 #
 # | section | the problem | what you build |
 # |---|---|---|
-# | 123.1 Feature engineering | training and serving must compute the same numbers, from the past alone | a feature pipeline, point-in-time joins, a comparison of two paths |
-# | 123.2a A model service | many callers, one model, a queue that must not grow without end | batching, cache, time limits, a checked model file, queueing by simulation and formula |
+# | {doc}`123.1 Feature engineering <1_feature_engineering>` | training and serving must compute the same numbers, from the past alone | a feature pipeline, point-in-time joins, a comparison of two paths |
+# | {doc}`123.2a A model service <2a_model_service>` | many callers, one model, a queue that must not grow without end | batching, cache, time limits, a checked model file, queueing by simulation and formula |
 # | 123.2b Ahead-of-time compilation (to come) | the model should be fast from its first request, without Python's compiler at hand | a compiled model file, and proof that it answers alike |
-# | 123.3 Monitoring and alerts | the world changes, labels come late, and nobody looks at a chart all day | drift tests, a prediction log, quantiles in little memory, alerts that do not flutter |
+# | {doc}`123.3 Monitoring and alerts <3_monitoring>` | the world changes, labels come late, and nobody looks at a chart all day | drift tests, a prediction log, quantiles in little memory, alerts that do not flutter |
 #
 # Each is meant to take about an hour, and none needs a GPU. What the document's own listings
 # get wrong is told in the {doc}`errata </book/errata>`, each with a test.
