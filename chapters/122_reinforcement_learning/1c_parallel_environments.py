@@ -620,7 +620,6 @@ if STEPS:
     gpu = M["tensor on the GPU"]
     rivals = {name: x for name, x in best.items() if name.startswith("Gymnasium")}
     rival = max(rivals, key=rivals.get)
-    lacks_rows = "Gymnasium, NumPy rows" not in M
     FORMS = {
         "Gymnasium, one process": "its loop in one process",
         "Gymnasium, NumPy rows": "its NumPy arrays",
@@ -633,9 +632,7 @@ if STEPS:
         + ". The GPU's best is {ratio:,.0f} times the best of Gymnasium's {form}, and {cpu:.1f} times the best "
         "of the same tensors on the CPU with {threads} threads. From 16 to 65,536 environments, 4,096 "
         "times as many, the GPU's steps a second grow {growth:,.0f} times. The GPU is ahead of the "
-        "CPU's tensors in all rounds with {over} environments."
-        + " Gymnasium's NumPy arrays are not in this record, so the factor is over a loop only."
-        * lacks_rows,
+        "CPU's tensors in all rounds with {over} environments.",
         ratio=best["tensor on the GPU"] / rivals[rival],
         form=FORMS[rival].removeprefix("its "),
         cpu=best["tensor on the GPU"] / best["tensor on the CPU"],
@@ -754,12 +751,13 @@ say(
 )
 
 # %% [markdown]
-# That is the lesson of the table. The GPU's many steps make the gradient quieter, and do not take the
+# That would explain the table: the GPU's many steps make the gradient quieter, and do not take the
 # policy further in an update. More environments save updates only if each update goes further: as
 # their number grows, let the minibatch grow, and the rate with it. Rudin and others
 # {cite:p}`rudin2021minutes`, and rsl_rl after them, adapt the rate in training: they lower it when the
 # policy's KL divergence in an update is above a target, and raise it when it is well below. We have not
-# tuned the GPU so. The seconds are of this PPO with these settings, not the best that a GPU can do.
+# tuned the GPU so, and have not tested the explanation. The seconds are of this PPO with these
+# settings, not the best that a GPU can do.
 
 # %% [markdown] tags=["skip"]
 # Compare the two records. A gain of steps a second is not a gain of the time to learn: the policy acts
