@@ -1,6 +1,7 @@
 """Facts about the runs that name emoji, at sizes of a toy: no archive is needed."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from dlcourse.multimodal_fusion.experiments.captured import Captured, new_adamw,
 from dlcourse.multimodal_fusion.experiments.emoji_contest import (
     FEWEST,
     contest,
+    first_position,
     sweep_queries,
 )
 from dlcourse.multimodal_fusion.experiments.emoji_names import (
@@ -21,6 +23,7 @@ from dlcourse.multimodal_fusion.experiments.emoji_names import (
     Stage1,
     Stage2,
     _padded,
+    asked,
     likelihood_recall,
     likelihoods,
     name_losses,
@@ -69,6 +72,7 @@ def data():
             "test": torch.arange(18, 24),
         },
         lm=lm,
+        first=torch.tensor([1]),
         start=torch.tensor([4, 5]),
         lm_ids=ids,
         lm_mask=mask,
@@ -89,9 +93,31 @@ def test_the_loss_of_a_name_is_that_of_each_of_its_tokens_alone(data):
     embed = data.lm.get_input_embeddings()
     for loss, prompt, i in zip(found, prompts, which, strict=True):
         ids = data.lm_ids[i][data.lm_mask[i]]
-        x = torch.cat([prompt, embed(data.start), embed(ids)])[None]
+        x = torch.cat([embed(data.first), prompt, embed(data.start), embed(ids)])[None]
         logits = data.lm(inputs_embeds=x).logits[0]
         torch.testing.assert_close(loss, F.cross_entropy(logits[-len(ids) - 1 : -1], ids))
+
+
+def test_the_prompt_comes_second_and_first_where_no_token_is_asked_for(data):
+    prompts = torch.randn(3, 2, 16)
+    embed = data.lm.get_input_embeddings()
+    before, after = embed(torch.tensor([1])), embed(data.start)
+    for row, prompt in zip(asked(data, prompts), prompts, strict=True):
+        torch.testing.assert_close(row, torch.cat([before, prompt, after]))
+    bare = asked(replace(data, first=data.first[:0]), prompts)
+    torch.testing.assert_close(bare, asked(data, prompts)[:, 1:])
+
+
+def test_the_contest_of_the_first_position_trains_each_kind_and_leaves_the_test_alone(data):
+    kept = first_position(data, rates=(1e-3,), seeds=(0, 1), steps=4, batch=4, sizes=SIZES)
+    assert [(row["first"], row["dropout"]) for row in kept["rows"]] == [
+        (False, 0.1), (False, 0.0), (True, 0.1), (True, 0.0)
+    ]  # fmt: skip
+    for row in kept["rows"]:
+        assert len(row["validation"]) == len(row["training, in use"]) == 2
+        assert all(x > 0 for x in row["validation"] + row["training, with dropout"])
+    with_none, without = kept["rows"][1], kept["rows"][3]
+    assert with_none["validation"] != without["validation"]
 
 
 def test_recall_counts_ties_against_and_guessing_gives_chance():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 
@@ -22,6 +23,7 @@ from dlcourse.multimodal_fusion.experiments.emoji_names import (
     name_scores,
     new_qformer,
     ridge_recall,
+    validation_loss,
     write_names,
 )
 
@@ -193,6 +195,52 @@ def sweep_queries(
         "settings": {"steps": steps, "batch": batch, "limit": limit},
         "how": how,
         "seconds a step": cost,
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def first_position(
+    data: Emoji,
+    *,
+    rates: Sequence[float] = (3e-4, 1e-3),
+    seeds: Sequence[int] = (0, 1, 2),
+    steps: int = 150,
+    batch: int = 128,
+    num_queries: int = 8,
+    sizes: dict | None = None,
+) -> dict:
+    """Stage 2 alone, with a token before the soft prompt and without, with dropout and without.
+
+    Losses are means a token, in nats, of the weights at the best check on *validation*; "in use"
+    is without dropout, "with dropout" that of the last training step.
+    """
+    began = time.perf_counter()
+    width, rows = data.lm.get_input_embeddings().embedding_dim, []
+    for first in (False, True):
+        seen = data if first else dataclasses.replace(data, first=data.first[:0])
+        for dropout in (0.1, 0.0):
+
+            def make(seed: int, dropout: float = dropout) -> nn.Module:
+                qformer = new_qformer(data, num_queries, seed, **(sizes or {}), dropout=dropout)
+                return QFormerPrompter(qformer, width)
+
+            for rate in rates:
+                runs, _ = _train(seen, make, rate, steps, batch, seeds)
+                rows.append(
+                    {
+                        "first": first,
+                        "dropout": dropout,
+                        "rate": rate,
+                        "validation": [run.validation for run in runs],
+                        "training, in use": [
+                            validation_loss(seen, run.prompter, "train") for run in runs
+                        ],
+                        "training, with dropout": [run.curve[-1][1] for run in runs],
+                    }
+                )
+    return {
+        "rows": rows,
+        "settings": {"steps": steps, "batch": batch, "queries": num_queries},
         "seconds": time.perf_counter() - began,
     }
 

@@ -42,6 +42,7 @@ class Emoji:
     name_vectors: Tensor  # float32 (N, 384): MiniLM's
     parts: dict[str, Tensor]  # "train", "validation", "test": indices of concepts
     lm: nn.Module  # frozen
+    first: Tensor  # int64 (1,): the token before the soft prompt
     start: Tensor  # int64 (P,): START's tokens
     lm_ids: Tensor  # int64 (N, T): a name's tokens and the end, padded with 0
     lm_mask: Tensor  # bool (N, T)
@@ -98,6 +99,7 @@ def load_emoji(device: torch.device, seed: int = 0, dtype: torch.dtype = torch.b
         name_vectors=frozen.name_features().to(device),
         parts={k: v.to(device) for k, v in emoji_splits(seed)._asdict().items()},
         lm=lm.to(device),
+        first=torch.tensor([tokenizer.bos_token_id], device=device),
         start=torch.tensor(tokenizer(START).input_ids, device=device),
         lm_ids=lm_ids.to(device),
         lm_mask=lm_mask.to(device),
@@ -234,6 +236,18 @@ def _draw(
     )
 
 
+def asked(data: Emoji, prompts: Tensor) -> Tensor:
+    """What the language model reads before a name: its first token, the prompt, START.
+
+    ``(B, Q, width)`` → ``(B, 1 + Q + P, width)``. A language model rests much of its attention on
+    its first position, whatever stands there (Xiao and others, 2024). A soft prompt there must
+    learn to be rested on, and some do so only with dropout's noise, which is off in use.
+    """
+    embed = data.lm.get_input_embeddings()
+    first, start = (embed(x).expand(len(prompts), -1, -1) for x in (data.first, data.start))
+    return torch.cat([first, prompts.to(start.dtype), start], dim=1)
+
+
 def name_losses(
     data: Emoji, prompts: Tensor, which: Tensor, length: int | None = None
 ) -> Tensor:
@@ -243,8 +257,7 @@ def name_losses(
     """
     embed = data.lm.get_input_embeddings()
     ids, mask = data.lm_ids[which][:, :length], data.lm_mask[which][:, :length]
-    start = embed(data.start).expand(len(which), -1, -1)
-    x = torch.cat([prompts.to(start.dtype), start, embed(ids[:, :-1])], dim=1)
+    x = torch.cat([asked(data, prompts), embed(ids[:, :-1])], dim=1)
     # Padding comes last, and nothing looks ahead: no mask is needed.
     hidden = data.layers(x)[:, -ids.shape[1] :]  # (B, T, width): each one place before its token
     logits = data.layers.logits(hidden).float()
@@ -355,15 +368,13 @@ def write_names(
     All at once, as a token costs the host the same for one picture as for thousands. Returns a
     list for each prompter of one for each style of N names. None is longer than the longest name.
     """
-    embed = data.lm.get_input_embeddings()
     with _autocast(data.device):
         prompts = torch.cat(
             [p(data.maps[style, which].float()) for p in prompters for style in styles]
         )
     written = []
     for part in prompts.split(2400):
-        start = embed(data.start).expand(len(part), -1, -1)
-        x = torch.cat([part.to(start.dtype), start], dim=1)
+        x = asked(data, part)
         tokens = data.lm.generate(
             inputs_embeds=x,
             attention_mask=torch.ones(x.shape[:2], dtype=torch.long, device=data.device),
