@@ -72,11 +72,13 @@
     current = found;
     for (const {link} of entries) {
       link.classList.remove("active");
+      link.closest("li")?.classList.remove("active");
       link.removeAttribute("aria-current");
     }
     if (!found) return;
     found.link.setAttribute("aria-current", "location");
     for (let item = found.link.closest("li"); item; item = item.parentElement.closest("li")) {
+      item.classList.add("active");  // opens the list of what stands in it, before it is measured
       item.querySelector(":scope > a").classList.add("active");
     }
     // Keep the entry in sight in a list that is taller than the screen.

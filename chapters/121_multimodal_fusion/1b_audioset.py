@@ -444,8 +444,10 @@ show_source(AudioSetModel.forward)
 # target $y$ and a weight $w$ for positives,
 #
 # $$
-# \ell = -\,w\, y \log\sigma(z) - (1-y) \log\bigl(1-\sigma(z)\bigr)
-#      = w\, y\, \zeta(-z) + (1-y)\, \zeta(z), \qquad \zeta(z) = \log(1 + e^z) .
+# \begin{aligned}
+# \ell &= -\,w\, y \log\sigma(z) - (1-y) \log\bigl(1-\sigma(z)\bigr) \\
+#      &= w\, y\, \zeta(-z) + (1-y)\, \zeta(z), \qquad \zeta(z) = \log(1 + e^z) .
+# \end{aligned}
 # $$ (eq-bce)
 #
 # The right-hand side is what must be computed. The left one, from probabilities, breaks exactly

@@ -145,8 +145,13 @@ explore(
 # ### A bounded action with a right density
 #
 # Torques are bounded. SAC draws $u \sim N(\mu, \sigma^2)$ and takes $a = \tanh u$. By the change of
-# variables $\log \pi(a) = \log N(u; \mu, \sigma^2) - \sum \log(1 - \tanh^2 u)$, and the last logarithm
-# is written so that it does not overflow:
+# variables
+#
+# $$
+# \log \pi(a) = \log N(u; \mu, \sigma^2) - \sum \log(1 - \tanh^2 u) .
+# $$
+#
+# The last logarithm is written so that it does not overflow:
 
 # %%
 show_source(squashed_log_prob)

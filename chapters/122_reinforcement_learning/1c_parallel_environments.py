@@ -204,8 +204,10 @@ explore(
 # lengths, with a weight $\lambda$ between 0 (the critic's word) and 1 (the whole return):
 #
 # $$
-# \delta_t = r_t + \gamma\,(1 - \text{terminated}_t)\, V(s'_t) - V(s_t), \qquad
-# \hat A_t = \delta_t + \gamma \lambda\,(1 - \text{ended}_t)\, \hat A_{t+1} .
+# \begin{aligned}
+# \delta_t &= r_t + \gamma\,(1 - \text{terminated}_t)\, V(s'_t) - V(s_t), \\
+# \hat A_t &= \delta_t + \gamma \lambda\,(1 - \text{ended}_t)\, \hat A_{t+1} .
+# \end{aligned}
 # $$ (eq-1c-gae)
 #
 # Two different flags stand there. A pole that **terminated** has fallen: nothing comes after, and the

@@ -118,9 +118,11 @@ claim(
 # **satisfaction** $s$ and the minutes $e$ of an item:
 #
 # $$
-# s_t = \sigma(\eta z_t), \qquad
-# e_t \sim \operatorname{LogNormal}\bigl(s_t\,(5c_t + 4(1 - c_t)),\; 1\bigr), \qquad
-# z_{t+1} = 0.7\, z_t + (1 - 2c_t) + \varepsilon_t .
+# \begin{aligned}
+# s_t &= \sigma(\eta z_t), \qquad
+# e_t \sim \operatorname{LogNormal}\bigl(s_t\,(5c_t + 4(1 - c_t)),\; 1\bigr), \\
+# z_{t+1} &= 0.7\, z_t + (1 - 2c_t) + \varepsilon_t .
+# \end{aligned}
 # $$ (eq-rr-user)
 #
 # $\eta$ is the **sensitivity**. A **greedy** policy takes the $c$ with the largest $\mathbb E\, e_t$,

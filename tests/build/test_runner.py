@@ -193,8 +193,16 @@ def wait_for(condition):
     return False
 
 
+@pytest.fixture
+def interruptible():
+    """What is started here hears of Ctrl-C, also where a shell runs the tests in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_interrupted_run_leaves_whole_files_and_no_kernels(checkout, sent):
+def test_interrupted_run_leaves_whole_files_and_no_kernels(checkout, interruptible, sent):
     pid_file = checkout.root / "kernel.pid"
     waits = (
         f"import os, time, pathlib\npathlib.Path({str(pid_file)!r}).write_text(str(os.getpid()))\n"

@@ -65,6 +65,8 @@ def test_files_notebooks_versions_and_the_command_line_count(checkout, proved, m
     found = [digest(), digest("-x")]
     checkout.write((EXECUTED / "chapters/1_toy/1.ipynb").as_posix(), "{}")
     found.append(digest())
+    checkout.write((tested.SITE / "chapters/1_toy/1.html").as_posix(), "")
+    found.append(digest())
     (checkout.root / "constraints.txt").unlink()
     found.append(digest())
     monkeypatch.setattr(tested.metadata, "distributions", lambda: [])

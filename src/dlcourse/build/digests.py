@@ -11,6 +11,7 @@ import ast
 import hashlib
 import symtable
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from dlcourse.build.reach import Package, code_text
 
@@ -44,12 +45,7 @@ def used_statements(definitions: Sequence[str], cell: str) -> list[str]:
     A statement that defines nothing, such as a call that sets a precision, counts always. Of an
     import that brings several names only the used ones stay.
     """
-    statements = [
-        _Statement(part, _segment(part, text))
-        for text in definitions
-        for part in ast.parse(text).body
-        if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
-    ]
+    statements = [statement for text in definitions for statement in _statements(text)]
     needed = _names(cell)[0]
     used: set[int] = set()
     while True:
@@ -81,6 +77,16 @@ class _Statement:
         if isinstance(self.node, ast.Import):
             return ast.unparse(ast.Import(names))
         return ast.unparse(ast.ImportFrom(self.node.module, names, self.node.level))
+
+
+@lru_cache(maxsize=512)  # all recorded cells of a page have the same definitions above them
+def _statements(text: str) -> tuple[_Statement, ...]:
+    """The statements of a definition cell, without its docstrings."""
+    return tuple(
+        _Statement(part, _segment(part, text))
+        for part in ast.parse(text).body
+        if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
+    )
 
 
 def _segment(node: ast.stmt, text: str) -> str:

@@ -143,16 +143,20 @@ class Package:
         return total.hexdigest()
 
 
+_HOLD_STATEMENTS = (ast.stmt, ast.excepthandler, ast.match_case)
+
+
 def _executed(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes of a tree but what stands under ``if TYPE_CHECKING``."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for other in node.orelse:
-                yield other
-                yield from _executed(other)
-            continue
+    """All statements of a tree but what stands under ``if TYPE_CHECKING``."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
         yield node
-        yield from _executed(node)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+            continue
+        children = ast.iter_child_nodes(node)
+        waiting += [child for child in children if isinstance(child, _HOLD_STATEMENTS)]
 
 
 @lru_cache(maxsize=512)  # several records reach the same modules

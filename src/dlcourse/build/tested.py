@@ -21,14 +21,15 @@ from dlcourse.build import project
 from dlcourse.build.results import EXECUTED
 from dlcourse.files import write_atomic
 
+SITE = Path("_build/html")
 STAMP = Path("_build/tested.json")
 
 
 def tree_digest(root: Path, arguments: list[str]) -> str | None:
     """SHA-256 of all that the tests can depend on; None where git can't list the files.
 
-    Files that git tracks or would track, executed notebooks, the versions of Python and of all
-    installed distributions, and the command line.
+    Files that git tracks or would track, executed notebooks, built pages, the versions of Python
+    and of all installed distributions, and the command line.
     """
     command = ["git", "-C", str(root), "ls-files", "-z", "-co", "--exclude-standard"]
     try:
@@ -37,6 +38,7 @@ def tree_digest(root: Path, arguments: list[str]) -> str | None:
         return None
     names = {name for name in listed.split("\0") if name}
     names |= {p.relative_to(root).as_posix() for p in (root / EXECUTED).rglob("*.ipynb")}
+    names |= {p.relative_to(root).as_posix() for p in (root / SITE).rglob("*.html")}
     digest = hashlib.sha256()
     for name in sorted(names):
         file = root / name

@@ -129,8 +129,10 @@ EXERCISE = Exercise(
 Write generalised advantage estimation for $N$ environments at once:
 
 $$
-\delta_t = r_t + \gamma\,(1 - \text{terminated}_t)\,V(s'_t) - V(s_t), \qquad
-\hat A_t = \delta_t + \gamma\lambda\,(1 - \text{ended}_t)\,\hat A_{t+1}, \qquad \hat A_T = 0,
+\begin{aligned}
+\delta_t &= r_t + \gamma\,(1 - \text{terminated}_t)\,V(s'_t) - V(s_t), \\
+\hat A_t &= \delta_t + \gamma\lambda\,(1 - \text{ended}_t)\,\hat A_{t+1}, \qquad \hat A_T = 0,
+\end{aligned}
 $$
 
 where an episode has ended if it has terminated, or was truncated, or both. `next_values` holds

@@ -76,7 +76,12 @@ EXERCISE = Exercise(
     title="A value over the items that are left",
     difficulty="implement",
     statement=r"""
-Discrete soft actor-critic needs $V(s) = \sum_a \pi(a \mid s)\,(Q(s, a) - \alpha \log \pi(a \mid s))$.
+Discrete soft actor-critic needs the value of a state,
+
+$$
+V(s) = \sum_a \pi(a \mid s)\,(Q(s, a) - \alpha \log \pi(a \mid s)) .
+$$
+
 Items already shown are hidden: $\pi$ is the softmax over the others. Write it for a batch of users.
 The result must be finite also where an item has probability 0.
 """,
