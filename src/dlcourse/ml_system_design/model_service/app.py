@@ -163,7 +163,7 @@ def create_app(
         """The response, whatever happens."""
         try:
             x = await array_of(request)
-            y = await _unless_the_client_leaves(request, service.submit(x))
+            y = await unless_the_client_leaves(request, service.submit(x))
             return _json({"y": _plain(y), "version": service.version}, 200)
         except BadRequest as error:
             return _json({"detail": str(error)}, error.status)
@@ -239,7 +239,7 @@ def create_app(
     return app
 
 
-async def _unless_the_client_leaves(request: Request, answer: Any) -> NDArray:
+async def unless_the_client_leaves(request: Request, answer: Any) -> NDArray:
     """What ``answer`` gives; it is cancelled if the client leaves. Raises ClientDisconnect then."""
     asked = asyncio.ensure_future(answer)
     left = asyncio.ensure_future(_left(request))
