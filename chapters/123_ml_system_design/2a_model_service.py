@@ -11,6 +11,7 @@
 
 # %% tags=["definitions", "hide-input", "skip"]
 import asyncio
+import json
 import statistics
 import tempfile
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from scipy.special import stdtrit
 
 from dlcourse.ml_system_design import (
     ModelError,
@@ -26,12 +28,15 @@ from dlcourse.ml_system_design import (
     ModelService,
     ServiceFull,
     content_key,
+    create_app,
     load_model,
     poisson_arrivals,
     pollaczek_khinchine_wait,
     save_model,
     simulate_queue,
 )
+from dlcourse.ml_system_design.model_service.app import unless_the_client_leaves
+from dlcourse.ml_system_design.model_service.http_input import json_array, read_body
 from dlcourse.notebook import claim, explore, keep, say, show_source, values_of
 
 plt.style.use("dlcourse.notebook.course")
@@ -108,6 +113,18 @@ async def send(service, arrivals, requests):
 def percentiles(seconds):
     """p50, p95, p99 in ms."""
     return 1e3 * np.nanpercentile(seconds, (50, 95, 99))
+
+
+def ratios(values, others):
+    """Paired ratios over repetitions, their 95 % interval, and which of three outcomes it is.
+
+    The interval is Student's of the logarithms; it decides, whichever way the numbers fall.
+    """
+    r = np.log(np.asarray(values) / np.asarray(others))
+    half = stdtrit(len(r) - 1, 0.975) * r.std(ddof=1) / len(r) ** 0.5
+    low, high = np.exp(r.mean() - half), np.exp(r.mean() + half)
+    told = "higher" if low > 1 else "lower" if high < 1 else "not told apart"
+    return f"{np.exp(r.mean()):.2f} times ({low:.2f}–{high:.2f}): {told}"
 
 
 def mean_and_range(values, form=".1f"):
@@ -388,7 +405,7 @@ LOADS = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.2, 1.6, 2.0, 2.5)
 curves = {
     name: {
         load: np.array(
-            [percentiles(simulated(load, m, d, 5000, seed, a, b)) for seed in SEEDS]
+            [percentiles(simulated(load, m, d, 4000, seed, a, b)) for seed in SEEDS]
         )  # (seeds, 3)
         for load in LOADS
         if m > 1 or load < 1
@@ -421,10 +438,10 @@ for load in shown:
 say("\n".join(lines) + "\n\np50 / p99 in ms, mean of five seeds.")
 greedy, timer, single = (curves[k] for k in ("greedy ≤ 32", "timer 5 ms", "batch 1"))
 claim(
-    "With a = {a:.2f} ms and b = {b:.2f} ms: at each load greedy batching has a lower p50 than the "
-    "timer, for each of the five seeds. From load {least:g} on its p99 is below that of batch 1, "
-    "for each seed too.",
-    all((greedy[load][:, 0] < timer[load][:, 0]).all() for load in LOADS)
+    "With a = {a:.2f} ms and b = {b:.2f} ms: at each load below 1 greedy batching has a lower p50 "
+    "than the timer, for each of the five seeds. From load {least:g} on its p99 is below that of "
+    "batch 1, for each seed too.",
+    all((greedy[load][:, 0] < timer[load][:, 0]).all() for load in LOADS if load < 1)
     and all((greedy[load][:, 2] < single[load][:, 2]).all() for load in single if load >= 0.8),
     a=1e3 * a,
     b=1e3 * b,
@@ -539,64 +556,50 @@ if LOAD:
     )
     above = [load for load in loads if load > 1]
     gain = {load: of(load, "greedy ≤ 32", "rate") / of(load, "batch 1", "rate") for load in above}
-    tail = {load: of(load, "batch 1", "ms", 2) / of(load, "greedy ≤ 32", "ms", 2) for load in above}
     claim(
-        "Above load 1, for each seed, greedy batching serves more a second than batch 1 ({gain}), "
-        "and the p99 of batch 1 is more than twice as long ({tail}).",
-        all((g > 1.1).all() for g in gain.values()) and all((t > 2).all() for t in tail.values()),
+        "Above load 1 greedy batching serves more a second than batch 1, for each seed: {gain}.",
+        all((g > 1.1).all() for g in gain.values()),
         gain="; ".join(f"load {k:g}: {mean_and_range(v)} times" for k, v in gain.items()),
-        tail="; ".join(f"load {k:g}: {mean_and_range(v, '.0f')} times" for k, v in tail.items()),
     )
 else:
     say(NOT_YET)
 
 # %% tags=["hide-input", "check"]
 if LOAD:
-    lost = 1e3 * (1 / of(2.5, "batch 1", "rate") - 1 / of(2.5, "batch 1", "full_rate"))
-    half = of(0.5, "batch 1", "ms", 2) / of(0.5, "batch 1", "full", 2)
-    claim(
-        "At load 2.5 batch 1 serves less than the simulation says, for each seed: beside a call, "
-        "{lost} ms are lost. In that time the answer must get to the event loop, and the next "
-        "request to the model's thread. So the load that batch 1 can bear is smaller than 1: at "
-        "0.5, {offered:.0f} requests/s, its p99 is {half} times the simulated one. Greedy batching "
-        "loses that time once a batch.",
-        (lost > 0).all(),
-        lost=mean_and_range(lost, ".2f"),
-        offered=0.5 / (LOAD["a"] + LOAD["b"]),
-        half=mean_and_range(half, ".0f"),
-    )
-    won = [
-        sum(
-            int((of(x, "greedy ≤ 32", "ms", i) < of(x, "timer 5 ms", "ms", i)).sum())
-            for x in loads
-        )
-        for i in (0, 2)
-    ]
-    light = (of(0.5, "greedy ≤ 32", "ms", 0) < of(0.5, "timer 5 ms", "ms", 0)).all()
-    claim(
-        "Greedy or timer? At load 0.5 greedy batching has the lower p50 for each seed. Over all "
-        "{n} pairs of runs it has the lower p50 in {middle} and the lower p99 in {tail}. The "
-        "simulation of the model alone gives it all. At load 2.5 batches are large either way, "
-        "{greedy} and {timer} in the mean, and no order shows.",
-        bool(light)
-        and 0 < (of(2.5, "greedy ≤ 32", "ms", 0) < of(2.5, "timer 5 ms", "ms", 0)).sum() < 3
-        and all(
-            (of(x, "greedy ≤ 32", "bare", i) < of(x, "timer 5 ms", "bare", i)).all()
-            for x in loads
+    lines = ["| load | greedy over timer, p50 | p99 | simulated from the model alone, p50 | p99 |"]
+    lines.append("|---" * 5 + "|")
+    for load in loads:
+        cells = [
+            ratios(of(load, "greedy ≤ 32", key, i), of(load, "timer 5 ms", key, i))
+            for key in ("ms", "bare")
             for i in (0, 2)
-        ),
-        n=3 * len(loads),
-        middle=won[0],
-        tail=won[1],
+        ]
+        lines.append(f"| {load:g} | " + " | ".join(cells) + " |")
+    say(
+        "**Greedy or timer?** Times to an answer with greedy batching, over those with the timer:"
+        "\n\n" + "\n".join(lines) + "\n\nMean ratio over three seeds with its 95 % interval; an "
+        "interval with 1 in it tells nothing apart. At load 2.5 batches are {greedy} and {timer} "
+        "requests in the mean.",
         greedy=mean_and_range(of(2.5, "greedy ≤ 32", "batch"), ".0f"),
         timer=mean_and_range(of(2.5, "timer 5 ms", "batch"), ".0f"),
+    )
+    lost = 1e3 * (1 / of(2.5, "batch 1", "rate") - 1 / of(2.5, "batch 1", "full_rate"))
+    say(
+        "**What the simulation leaves out.** At load 2.5 batch 1 serves, over what is simulated "
+        "with the run's own calls, {rate}. Per request {lost} ms pass beside the call: the answer "
+        "must get to the event loop, and the next request to the model's thread. At load 0.5, "
+        "{offered:.0f} requests/s, the p99 of batch 1 over the simulated one is {half}. Greedy "
+        "batching loses that time once a batch.",
+        rate=ratios(of(2.5, "batch 1", "rate"), of(2.5, "batch 1", "full_rate")),
+        lost=mean_and_range(lost, ".2f"),
+        offered=0.5 / (LOAD["a"] + LOAD["b"]),
+        half=ratios(of(0.5, "batch 1", "ms", 2), of(0.5, "batch 1", "full", 2)),
     )
 
 # %% [markdown] tags=["skip"]
 # Where the queue has no end, p99 tells how long the run was, and nothing else. Two threads share
-# one interpreter here, and the machine had other work, which a simulation does not know. So
-# capacity that is planned from the model alone is too high: measure the service, under an open
-# load.
+# one interpreter here, which a simulation of the model alone does not know. So measure the service,
+# under an open load, before you plan its capacity.
 
 # %% [markdown] tags=["slide"]
 # ## Ten times too much
@@ -667,6 +670,343 @@ claim(
 )
 
 # %% [markdown] tags=["slide"]
+# (sec-123-2a-http)=
+# ## Behind HTTP
+#
+# So far callers shared a process with the service. `create_app` gives it an address: a FastAPI
+# application, in which `POST /predict` awaits `service.submit`. The model gets arrays of one shape
+# and one dtype, whatever is sent. Everything else is refused, and the status says whose fault it is
+# {cite:p}`fielding2022http`:
+#
+# | status | what happened | what the client should do |
+# |---|---|---|
+# | 400, 408, 413, 415, 422 | the request is at fault: no JSON, too slow, too large, another type, wrong shape or value | mend the request; the same one fails again |
+# | 500 | the model raised on this request | report it; the reason is in the server's log |
+# | 503 with `Retry-After` | the queue is full, or the service closes | come back later |
+# | 504 | no answer in time | come back later, perhaps |
+#
+# A body is counted while it is read, so that none can fill the memory:
+
+# %%
+show_source(read_body)
+
+# %% [markdown] tags=["slide"]
+# The array is checked level by level. Python's `True` is an integer, and its JSON reader knows
+# `NaN`; neither may reach the model.
+
+# %%
+show_source(json_array)
+
+# %% [markdown] tags=["slide"]
+# A client that leaves tells the server, which must listen for it while the answer is computed. Its
+# request is cancelled, and costs the model nothing if it still waits:
+
+# %%
+show_source(unless_the_client_leaves)
+
+# %% [markdown] tags=["slide"]
+# **One live request, and some that are refused.** httpx can call the application without a socket:
+
+# %%
+import httpx
+
+model_saw = []
+
+
+def watched(x):
+    model_saw.extend(x.tolist())
+    return 2 * x
+
+
+SENT = {
+    "two numbers": b'{"x": [1, 2.5]}',
+    "three": b'{"x": [1, 2, 3]}',
+    "a string": b'{"x": [1, "2"]}',
+    "NaN": b'{"x": [1, NaN]}',
+    "infinite in float32": b'{"x": [1, 1e39]}',
+    "not closed": b'{"x": [1, 2]',
+    "100,000 brackets": b"[" * 100_000,
+    "2 MB": b" " * 2_000_000,
+}
+async with ModelService(watched, max_delay=0.0, version="2026-11") as service:
+    app = create_app(service, shape=(2,), dtype="float32")
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        headers = {"Content-Type": "application/json"}
+        replies = {
+            name: await client.post("/predict", content=body, headers=headers)
+            for name, body in SENT.items()
+        }
+        metrics = (await client.get("/metrics")).text
+print(replies["two numbers"].status_code, replies["two numbers"].json())
+
+# %% tags=["hide-input", "check"]
+say(
+    "| sent | status | reason |\n|---|---|---|\n"
+    + "\n".join(
+        f"| {name} | {reply.status_code} | {reply.json().get('detail', '')} |"
+        for name, reply in replies.items()
+    )
+)
+claim(
+    "Of {n} requests the model saw one. Each of the others got a status from 400 to 499, and a "
+    "reason.",
+    model_saw == [[1.0, 2.5]]
+    and all(400 <= r.status_code < 500 and r.json()["detail"] for r in [*replies.values()][1:]),
+    n=len(SENT),
+)
+
+# %% [markdown] tags=["slide"]
+# Three more addresses are for those who run it. `/healthz` fails when one call of the model has
+# lasted so long that only a new process helps; a long queue is no reason to restart. `/readyz`
+# fails while the queue is full: send requests elsewhere. `/metrics` has the counts for Prometheus:
+
+# %% tags=["hide-input"]
+print("\n".join(line for line in metrics.splitlines() if line.startswith("model_requests")))
+
+# %% [markdown] tags=["skip"]
+# The tests send a thousand requests that [schemathesis](https://schemathesis.readthedocs.io) makes
+# from the service's own OpenAPI document, and damaged bodies beside them: none may get a 5xx. The
+# fuzzer's first finding was in the test's model: twice 3e38 is infinite in float32, and JSON cannot
+# say that.
+
+# %% [markdown] tags=["slide"]
+# ### What HTTP costs
+#
+# A real model under a real load: EfficientNet-Lite0 {cite:p}`tan2019efficientnet` on pictures of
+# 72 × 72 pixels, on one thread, behind uvicorn on the loopback interface. The clients are another
+# process. The load is open, and each picture is JSON. Beside it
+# [LitServe](https://github.com/Lightning-AI/litserve), with the same model, the same batches and
+# one worker. The servers take turns, and one whose turn it is not is stopped; in each repetition
+# all get the same arrivals.
+
+# %% tags=["long", "hide-input"] name="http"
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from importlib.metadata import version
+
+from dlcourse.datasets import emoji
+from dlcourse.ml_system_design.experiments import http_load
+from dlcourse.multimodal_fusion.frozen import efficientnet_lite0
+
+SERVERS = {  # kind, largest batch, delay in s
+    "batch 1": ("ours", 1, 0.0),
+    "greedy ≤ 8": ("ours", 8, 0.0),
+    "timer 10 ms": ("ours", 8, 0.010),
+    "LitServe, no delay": ("litserve", 8, 0.0),
+    "LitServe, 10 ms": ("litserve", 8, 0.010),
+}
+pictures = emoji("twemoji").images.numpy()[:512]
+bodies = [json.dumps({"x": picture.tolist()}).encode() for picture in pictures]
+runs = []
+with ExitStack() as stack, ThreadPoolExecutor() as pool:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    save_model(efficientnet_lite0(), folder / "lite0.safetensors")
+    name_of = f"lite0:{folder / 'lite0.safetensors'}"
+    predict, *_ = http_load.lite0(name_of.partition(":")[2])
+    right = np.concatenate([predict(part) for part in np.split(pictures, 64)])
+    sizes, times = (1, 2, 4, 8), {}
+    for _ in range(10):
+        for n in sizes:
+            start = time.perf_counter()
+            predict(pictures[:n])
+            times.setdefault(n, []).append(time.perf_counter() - start)
+    a, b = fit_line({n: statistics.median(t) for n, t in times.items()})
+
+    def started(options):
+        kind, batch, delay = options
+        return stack.enter_context(http_load.serving(name_of, kind, batch=batch, delay=delay))
+
+    servers = dict(zip(SERVERS, pool.map(started, SERVERS.values()), strict=True))
+    for server in servers.values():
+        server.pause()
+    for seed in range(3):
+        for load in (0.5, 1.5):
+            count = int(1.5 * load / (a + b))
+            arrivals = poisson_arrivals(load / (a + b), count, seed)
+            picked = np.random.default_rng(seed).integers(len(bodies), size=count)
+            for name, server in servers.items():
+                server.go_on()
+                done = http_load.load(server, arrivals, [bodies[i] for i in picked])
+                server.pause()
+                apart = [
+                    np.abs(np.array(y) - right[i]).max()
+                    for i, y in zip(picked, done.answers)
+                    if y is not None
+                ]
+                _, m, d = SERVERS[name]
+                bare = simulate_queue(arrivals, lambda n: a + b * n, m, d).sojourn
+                row = {
+                    "load": load, "server": name, "seed": seed, "count": count,
+                    "rate": count / done.wall, "ms": percentiles(done.seconds),
+                    "failed": int((done.status != 200).sum()), "apart": float(max(apart)),
+                    "bare": percentiles(bare),
+                }  # fmt: skip
+                print(load, name, seed, f"{row['rate']:.0f}/s", row["ms"].round(1), row["failed"])
+                runs.append(row)
+keep(a=a, b=b, runs=runs, servers=[*SERVERS], litserve=version("litserve"))
+
+# %% mystnb={"figure": {"caption": "p50 (left) and p99 (right) over HTTP, measured at the client: dots, one a repetition. Lines: simulated from the model's own times alone, mean of the repetitions; what is above them is the cost of HTTP, JSON and a shared machine.", "name": "fig-service-http"}, "image": {"alt": "Two panels with the time to an answer on a logarithmic axis, at two loads, for five servers: three ways to batch of ours, and two of LitServe. Dots measured, lines simulated. The table below has the numbers."}} tags=["hide-input", "plot"]
+HTTP = values_of("123.2a.http", "a", "b", "runs", "servers", "litserve")
+
+
+def over_http(load, server, key, column=None):
+    """A value of the three repetitions of a load and a server."""
+    found = [r[key] for r in HTTP["runs"] if (r["load"], r["server"]) == (load, server)]
+    return np.array(found if column is None else [v[column] for v in found])
+
+
+if HTTP:
+    fig, axes = plt.subplots(1, 2, figsize=(7, 3), sharey=True, constrained_layout=True)
+    for ax, column, title in zip(axes, (0, 2), ("p50", "p99"), strict=True):
+        for k, name in enumerate(HTTP["servers"]):
+            for x, load in enumerate((0.5, 1.5)):
+                at = x + (k - 2) * 0.12
+                measured = over_http(load, name, "ms", column)
+                label = name if x == 0 else None
+                ax.plot([at] * len(measured), measured, "o", ms=4, color=f"C{k}", label=label)
+                bare = over_http(load, name, "bare", column).mean()
+                ax.plot([at - 0.05, at + 0.05], [bare] * 2, "-", color=f"C{k}")
+        ax.set(xticks=[0, 1], xticklabels=["0.5", "1.5"], yscale="log", title=title)
+        ax.set_xlabel("load (1: all that the model alone can do)")
+    axes[0].set_ylabel("time to the answer (ms)")
+    axes[0].legend(fontsize=7)
+    plt.show()
+
+# %% tags=["hide-input", "check"]
+if HTTP:
+    lines = ["| load | server | served /s | p50 ms | p95 ms | p99 ms | simulated p99 ms |"]
+    lines.append("|---" * 7 + "|")
+    for load in (0.5, 1.5):
+        for name in HTTP["servers"]:
+            cells = [mean_and_range(over_http(load, name, "rate"), ".0f")]
+            cells += [mean_and_range(over_http(load, name, "ms", i)) for i in range(3)]
+            cells.append(mean_and_range(over_http(load, name, "bare", 2)))
+            lines.append(f"| {load:g} | {name} | " + " | ".join(cells) + " |")
+    say(
+        "\n".join(lines) + "\n\nMean and range over three repetitions. Offered at load 1.5: "
+        "{offered:.0f} requests/s. The model alone takes {a:.1f} ms a call and {b:.1f} ms a "
+        "picture: 8 in a batch take {saved:.0%} of the time of 8 calls.",
+        saved=(HTTP["a"] + 8 * HTTP["b"]) / (8 * (HTTP["a"] + HTTP["b"])),
+        offered=1.5 / (HTTP["a"] + HTTP["b"]),
+        a=1e3 * HTTP["a"],
+        b=1e3 * HTTP["b"],
+    )
+    worst = max(r["apart"] for r in HTTP["runs"])
+    claim(
+        "Each of {n} requests to the five servers was answered, with the logits of its own picture "
+        "up to {worst:.0e}.",
+        all(r["failed"] == 0 for r in HTTP["runs"]) and worst < 1e-3,
+        n=sum(r["count"] for r in HTTP["runs"]),
+        worst=worst,
+    )
+    peers = [name for name in HTTP["servers"] if name.startswith("LitServe")]
+    fastest = max(peers, key=lambda name: over_http(1.5, name, "rate").mean())
+    calmest = min(peers, key=lambda name: over_http(0.5, name, "ms", 2).mean())
+    say(
+        "**Against LitServe {version}**, its better setting each time. Served at load 1.5, greedy "
+        "over “{fastest}”: {rate}. p99 at load 0.5, greedy over “{calmest}”: {tail}. **Against "
+        "batch 1**: served at load 1.5, {single}. **Against our timer**: p99 at load 0.5, {timer}. "
+        "Ratios are means over three repetitions, with 95 % intervals.",
+        version=HTTP["litserve"],
+        fastest=fastest,
+        calmest=calmest,
+        rate=ratios(over_http(1.5, "greedy ≤ 8", "rate"), over_http(1.5, fastest, "rate")),
+        tail=ratios(over_http(0.5, "greedy ≤ 8", "ms", 2), over_http(0.5, calmest, "ms", 2)),
+        single=ratios(over_http(1.5, "greedy ≤ 8", "rate"), over_http(1.5, "batch 1", "rate")),
+        timer=ratios(over_http(0.5, "greedy ≤ 8", "ms", 2), over_http(0.5, "timer 10 ms", "ms", 2)),
+    )
+else:
+    say(NOT_YET)
+
+# %% [markdown] tags=["skip"]
+# Clients and server share the machine and its cores here, and LitServe has one process more to put
+# on them. On a machine with other work, who has more processes gets more of it. Over a real network
+# the connection adds its own time.
+
+# %% [markdown] tags=["slide"]
+# ### A minute of ten times too much, over HTTP
+#
+# The model triples a number and takes 50 ms a call, for at most 2 requests: 40 a second. For 60
+# seconds 400 a second are offered. Each request has a number of its own, so an answer that went
+# astray would show. This is one run: it shows that nothing was lost here, and no rate.
+
+# %% tags=["long", "hide-input"] name="overload"
+import threading
+
+from dlcourse.ml_system_design.experiments import http_load
+
+count = 24_000
+arrivals = poisson_arrivals(400, count, 0)
+bodies = [json.dumps({"x": i}).encode() for i in range(count)]
+with http_load.serving("tripling:0.05", batch=2, queue=64) as server:
+    memory, queue, ended = [server.memory()], [], threading.Event()
+
+    def watch():
+        while not ended.wait(1):
+            memory.append(server.memory())
+            lines = server.get("/metrics")[1].splitlines()
+            queue.extend(float(x.split()[1]) for x in lines if x.startswith("model_queue_length "))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    done = http_load.load(server, arrivals, bodies)
+    ended.set()
+    watcher.join()
+    counted = {
+        word: float(line.split()[1])
+        for line in server.get("/metrics")[1].splitlines()
+        for word in ("served", "refused", "failed", "timed_out", "cancelled")
+        if line.startswith(f'model_requests_total{{outcome="{word}"}}')
+    }
+served = done.status == 200
+values = {
+    "count": count, "served": int(served.sum()), "refused": int((done.status == 503).sum()),
+    "lost": int((done.status == 0).sum()), "doubled": int((done.responses > 1).sum()),
+    "wrong": sum(y != 3 * i for i, y in enumerate(done.answers) if served[i]),
+    "wall": done.wall, "memory": memory, "queue": queue, "counted": counted,
+    "served_ms": percentiles(done.seconds[served]),
+    "refused_ms": percentiles(done.seconds[~served]),
+}  # fmt: skip
+print(values)
+keep(**values)
+
+# %% tags=["hide-input", "check"]
+FLOOD = values_of(
+    "123.2a.overload", "count", "served", "refused", "lost", "doubled", "wrong", "wall", "memory",
+    "queue", "counted", "served_ms", "refused_ms",
+)  # fmt: skip
+if FLOOD:
+    claim(
+        "Of {count:,} requests in {wall:.0f} s {served:,} were answered and {refused:,} refused "
+        "with 503; the server counted the same. Lost: {lost}, answered twice: {doubled}, with "
+        "another's answer: {wrong}. The queue held at most {queue:.0f} when it was looked at, and "
+        "the server's memory went from {before:.0f} to at most {most:.0f} MB.",
+        FLOOD["served"] + FLOOD["refused"] == FLOOD["count"]
+        and FLOOD["served"] > 0 < FLOOD["refused"]
+        and FLOOD["lost"] == FLOOD["doubled"] == FLOOD["wrong"] == 0
+        and FLOOD["counted"]["served"] == FLOOD["served"]
+        and FLOOD["counted"]["refused"] == FLOOD["refused"]
+        and max(FLOOD["queue"]) <= 64
+        and max(FLOOD["memory"]) < FLOOD["memory"][0] + 100,
+        before=FLOOD["memory"][0],
+        most=max(FLOOD["memory"]),
+        **{k: FLOOD[k] for k in ("count", "wall", "served", "refused", "lost", "doubled", "wrong")},
+        queue=max(FLOOD["queue"]),
+    )
+    say(
+        "Half of those answered had their answer within {half:.1f} s of their time, 99 % within "
+        "{most:.1f} s; a full queue alone is 32 batches, {full:.1f} s. Half of those refused knew "
+        "it within {refused:.0f} ms.",
+        half=FLOOD["served_ms"][0] / 1e3,
+        most=FLOOD["served_ms"][2] / 1e3,
+        full=32 * 0.05,
+        refused=FLOOD["refused_ms"][0],
+    )
+else:
+    say(NOT_YET)
+
+# %% [markdown] tags=["slide"]
 # ### Details that papers leave out
 #
 # 1. **`eval` mode.** With batch norm in training mode an answer depends on the others in its batch.
@@ -676,11 +1016,30 @@ claim(
 # 4. **A caller who leaves** must take nobody with it, and what nobody wants must cost nothing.
 # 5. **Errors are not cached.** A model that failed once may not fail again.
 # 6. **A thread cannot be stopped.** If the model hangs, callers get a timeout, and the process must
-#    be started anew.
+#    be started anew. `/healthz` tells whoever starts it.
+# 7. **What is JSON?** Python's reader takes `NaN`, a name twice, and nesting until it fails. Refuse
+#    them before they are parsed.
+# 8. **Workers.** With n processes of uvicorn there are n models, n caches and n queues.
+# 9. **Idle connections.** A server closes them, uvicorn after 5 s. A request that goes out on one
+#    at that moment gets no response, as happened to our first clients. Let a client close first, or
+#    ask again where that does no harm.
 
 # %% [markdown] tags=["slide"]
 # ## What experts expect
 #
+# - **An error budget** is what a service-level objective leaves over: 99.9 % of good answers allow
+#   1 bad one in 1,000. Alert on how fast it is used up, over a short and a long window; while none
+#   is left, reliability goes before new releases {cite:p}`beyer2018workbook`.
+# - **Little's law** sizes what must be held: at 400 requests/s of 50 ms each, 20 are inside. A
+#   queue of 64 before a service of 40/s is 1.6 s of waiting, whatever the load
+#   {cite:p}`little1961proof`.
+# - **Shadow, then canary.** A new model first gets copies of the requests, and its answers are
+#   compared and thrown away. Then it gets a small share of them, and goes back at once if its
+#   errors or its p99 are worse than those of the old one *at the same time*
+#   {cite:p}`beyer2018workbook`.
+# - **Versions** of model, data and code belong together: an answer names its model, and the model's
+#   file names the data and the commit that made it, so that a release can be repeated, and undone
+#   {cite:p}`breck2017mltest`.
 # - **Tails, not means.** If a page needs 100 calls, and each is slow once in a hundred, then most
 #   pages are slow: $1 - 0.99^{100} \approx 63\,\%$ {cite:p}`dean2013tail`. A second try, sent
 #   elsewhere when the first is late, cuts the tail.
@@ -696,11 +1055,11 @@ claim(
 # %% [markdown] tags=["slide"]
 # ## Limits
 #
-# There is **no HTTP here yet**: requests come from the same process. Parsing JSON and opening
-# connections can cost more than a small model does. The simulation has fixed service times and one
-# server; one process has one model and one thread. Real arrivals come in bursts, which are worse
-# than Poisson. At work: LitServe (small, Python), Triton Inference Server (many frameworks, GPUs),
-# Ray Serve (many machines, autoscaling); vLLM for language models.
+# Clients and server shared one machine here: no network, no TLS, no proxy. `create_app` knows no
+# users and no rates per client; both belong before it. The simulation has fixed service times and
+# one server; one process has one model and one thread. Real arrivals come in bursts, which are
+# worse than Poisson. At work: LitServe (small, Python), Triton Inference Server (many frameworks,
+# GPUs), Ray Serve (many machines, autoscaling); vLLM for language models.
 
 # %% [markdown] tags=["slide"]
 # ## Slips that still run

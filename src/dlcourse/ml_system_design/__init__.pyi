@@ -6,6 +6,7 @@ from .feature_engineering.skew import ColumnSkew as ColumnSkew
 from .feature_engineering.skew import SkewReport as SkewReport
 from .feature_engineering.skew import train_serve_skew as train_serve_skew
 from .feature_engineering.standardizer import Standardizer as Standardizer
+from .model_service.app import create_app as create_app
 from .model_service.errors import BadModelOutput as BadModelOutput
 from .model_service.errors import ModelError as ModelError
 from .model_service.errors import ServiceClosed as ServiceClosed

@@ -133,8 +133,14 @@ class ModelService:
         self._lock = threading.Lock()
         self._open = False
         self._from_threads: set[concurrent.futures.Future] = set()
+        self._call_began: float | None = None  # s of the loop's clock, while predict_fn runs
 
     # Opening and closing
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests are taken: opened, and not yet closed."""
+        return self._open
 
     async def __aenter__(self) -> Self:
         if self._loop is not None:
@@ -249,7 +255,9 @@ class ModelService:
     def stats(self) -> ServiceStats:
         """Counts so far. Exact in the loop's thread; in another one, requests may be on the way."""
         counts = dict(self._counts)
+        began = self._call_began
         return ServiceStats(
+            call_seconds=0.0 if began is None else self._loop.time() - began,
             cache_hits=counts.pop("hits"),
             queue_length=self._queue_length(),
             batch_sizes=tuple(self._batch_sizes),
@@ -378,7 +386,11 @@ class ModelService:
     async def _call(self, batch: list[_Job]) -> list[NDArray] | ModelError:
         """The model's answers, or what went wrong."""
         self._batch_sizes[len(batch)] += 1
-        return await self._worker.call(_answers, self.predict_fn, [job.array for job in batch])
+        self._call_began = self._loop.time()
+        try:
+            return await self._worker.call(_answers, self.predict_fn, [job.array for job in batch])
+        finally:
+            self._call_began = None
 
     def _finish(self, batch: list[_Job], outcomes: list[NDArray] | ServiceError) -> None:
         """Give each job of a batch its answer, or all the same error."""

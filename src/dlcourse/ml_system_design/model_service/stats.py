@@ -23,6 +23,7 @@ class ServiceStats:
     joined: int  # received while an equal request was in flight, and shared its computation
     queue_length: int  # requests waiting for a batch; joined ones count once
     batch_sizes: tuple[int, ...]  # [n]: calls of predict_fn with n requests, second tries included
+    call_seconds: float  # how long the call that runs has taken so far; 0 where none runs
 
     @property
     def waiting(self) -> int:
