@@ -807,6 +807,55 @@ def test_logs_refuse_names_and_sizes():
         PredictionLog(1, ["x"]).predictions(0)
 
 
+def test_prometheus_own_parser_reads_the_logs_metrics():
+    from prometheus_client.parser import text_string_to_metric_families
+
+    def parsed(text):
+        families = [*text_string_to_metric_families(text)]
+        kinds = {family.name: family.type for family in families}
+        samples = {(s.name, s.labels.get("quantile")): s.value for f in families for s in f.samples}
+        return kinds, samples
+
+    log = PredictionLog(3, ["x"])
+    kinds, samples = parsed(log.prometheus())
+    assert math.isnan(samples["prediction_latency_seconds", "0.99"])
+    for i in range(5):
+        log.record(i, {"x": 1.0}, 0, 0.1 * (i + 1))
+    log.label(4, 1), log.label(0, 1)
+    kinds, samples = parsed(
+        log.prometheus({"share_drifted": 0.25, "auc": None, "budget": -math.inf, "n": np.int64(3)})
+    )
+    assert kinds == {
+        "predictions_kept": "gauge",
+        "predictions_labelled": "gauge",
+        "labels_late": "counter",
+        "prediction_latency_seconds": "summary",
+        "share_drifted": "gauge",
+        "auc": "gauge",
+        "budget": "gauge",
+        "n": "gauge",
+    }
+    assert samples["predictions_kept", None] == 3
+    assert samples["predictions_labelled", None] == samples["labels_late_total", None] == 1
+    assert samples["prediction_latency_seconds_count", None] == 5
+    assert samples["prediction_latency_seconds_sum", None] == pytest.approx(1.5)
+    assert samples["prediction_latency_seconds", "0.5"] == pytest.approx(0.3, rel=0.01)
+    assert samples["share_drifted", None] == 0.25 and samples["n", None] == 3
+    assert math.isnan(samples["auc", None]) and samples["budget", None] == -math.inf
+    log.take_latencies()  # a counter never goes back
+    _, samples = parsed(log.prometheus())
+    assert samples["prediction_latency_seconds_count", None] == 5
+    assert math.isnan(samples["prediction_latency_seconds", "0.5"])
+
+
+@pytest.mark.parametrize("name", ["", "1x", "a b", "a\nb", "ä", "predictions_kept", 3])
+def test_gauges_that_prometheus_would_not_read_are_refused(name):
+    with pytest.raises(ValueError, match="gauge's name"):
+        PredictionLog(1, ["x"]).prometheus({name: 1.0})
+    with pytest.raises(TypeError, match="must be a number"):
+        PredictionLog(1, ["x"]).prometheus({"x": "high"})
+
+
 # Alerts
 
 
@@ -839,6 +888,24 @@ def test_noise_around_a_threshold_is_a_storm_without_hysteresis_and_one_alert_wi
     assert World(clear_at=5.0).see(*noise) == ["raised"]
     # one that lasts: short peaks tell nobody
     assert World(for_seconds=20.0).see(*noise) == []
+
+
+@pytest.mark.parametrize("period", [1, 2, 7])
+def test_10_000_steps_of_a_flapping_metric_are_no_storm(period):
+    # Bad and good by turns, each for `period` seconds: a storm where one threshold decides at once.
+    values = np.where(np.arange(10_000) // period % 2, 12.0, 8.0)
+    assert len(World().see(*values)) == 9_999 // period  # at each turn
+    assert World(for_seconds=10.0).see(*values) == []
+    assert World(clear_for_seconds=10.0).see(*values) == ["raised"]
+    assert World(clear_at=7.0).see(*values) == ["raised"]
+
+
+def test_alerts_of_any_metric_are_no_more_often_than_their_two_durations_allow():
+    rng = np.random.default_rng(0)
+    values = 10 + 3 * rng.standard_normal(10_000) + np.repeat(rng.choice([-4, 0, 4], 100), 100)
+    heard = World(for_seconds=20.0, clear_for_seconds=30.0).see(*values)
+    assert 2 <= len(heard) <= 2 * 10_000 / 50 + 1
+    assert heard == (["raised", "cleared"] * len(heard))[: len(heard)]
 
 
 def test_an_alert_needs_its_duration_without_a_break_and_so_does_its_end():
@@ -970,6 +1037,46 @@ def test_adwin_finds_a_change_soon_and_none_where_there_is_none():
         assert len(adwin) == 1500 or false
         delays.append(next(i for i, x in enumerate(rng.random(500) < 0.6) if adwin.update(x)))
     assert false == 0 and max(delays) < 100
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("after", [0.1, 0.2, 0.5])
+def test_adwin_finds_its_first_change_where_river_does(seed, after):
+    from river.drift import ADWIN as River
+
+    def first(detector, stream):
+        for t, x in enumerate(stream):
+            found = detector.update(float(x))
+            if found is True or getattr(detector, "drift_detected", False):
+                return t
+        return None
+
+    rng = np.random.default_rng(seed)
+    stream = np.r_[rng.random(800) < 0.1, rng.random(600) < after]
+    ours = first(ADWIN(), stream)
+    assert ours == first(River(clock=1, min_window_length=1, grace_period=0), stream)
+    # river's defaults look at every 32nd value only, and at windows of at least 5: later, if at all
+    theirs = first(River(), stream)
+    assert theirs is None or (ours is not None and theirs >= ours and (theirs + 1) % 32 == 0)
+
+
+def test_adwin_keeps_the_newer_window_at_a_change_where_river_begins_anew():
+    from river.drift import ADWIN as River
+
+    rng = np.random.default_rng(1)
+    stream = [float(x) for x in np.r_[rng.random(800) < 0.1, rng.random(200) < 0.8]]
+    ours, theirs = ADWIN(), River(clock=1, min_window_length=1, grace_period=0)
+    for x in stream:
+        if ours.update(x):
+            theirs.update(x)
+            assert theirs.drift_detected and len(ours) == theirs.width > 1
+            break
+        theirs.update(x)
+    else:
+        raise AssertionError("no change found")
+    kept = len(ours)
+    ours.update(1.0), theirs.update(1.0)
+    assert theirs.width == 1 and len(ours) in range(2, kept + 2)
 
 
 def test_adwins_window_holds_what_came_last():

@@ -5,6 +5,8 @@ Chapter 123.3.
 
 from __future__ import annotations
 
+import math
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -15,6 +17,8 @@ from . import _checks
 from .quantile_sketch import DDSketch
 
 _NO_LABEL = object()
+_QUANTILES = (0.5, 0.95, 0.99)
+_METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
 @dataclass
@@ -49,6 +53,7 @@ class PredictionLog:
         if not self.features or len(set(self.features)) < len(self.features):
             raise ValueError(f"features must be unique names, at least one: got {self.features}")
         self.late_labels = 0
+        self._recorded, self._seconds = 0, 0.0  # since the beginning, of all latencies
         self._latencies = DDSketch(relative_accuracy)
         self._served: OrderedDict[Hashable, _Served] = OrderedDict()  # oldest first
         self._lock = threading.Lock()
@@ -82,6 +87,8 @@ class PredictionLog:
             if request in self._served:
                 raise ValueError(f"request {request!r} is here already: give each its own id")
             self._latencies.add(latency)
+            self._recorded += 1
+            self._seconds += latency
             self._served[request] = _Served(row, prediction)
             if len(self._served) > self.capacity:
                 self._served.popitem(last=False)
@@ -145,9 +152,62 @@ class PredictionLog:
         n = len(self._newest(newest))
         return (metric(labels, predictions) if labels else None), len(labels) / n if n else 0.0
 
+    def prometheus(self, gauges: Mapping[str, float | None] | None = None) -> str:
+        """The log's metrics, and the caller's ``gauges``, in the text format of Prometheus.
+
+        Latencies are a summary in seconds: its count and sum are of all predictions, its quantiles
+        of those since the last ``take_latencies``, NaN where there are none.
+
+        Args:
+            gauges: values by name, such as the share of drifted features; None is unknown: NaN.
+
+        Raises ValueError for a name that Prometheus does not allow or that the log uses itself,
+        TypeError for a value that is no number.
+
+        Source: Prometheus documentation, "Exposition formats", version 0.0.4.
+        """
+        with self._lock:
+            kept = len(self._served)
+            known = sum(served.label is not _NO_LABEL for served in self._served.values())
+            sketch = self._latencies
+            quantiles = {q: sketch.quantile(q) if sketch.count else math.nan for q in _QUANTILES}
+            recorded, seconds, late = self._recorded, self._seconds, self.late_labels
+        name = "prediction_latency_seconds"
+        samples = {f'{name}{{quantile="{q}"}}': value for q, value in quantiles.items()}
+        samples |= {f"{name}_sum": seconds, f"{name}_count": recorded}
+        families: list[tuple[str, str, Mapping[str, float]]] = [
+            ("predictions_kept", "gauge", {"predictions_kept": kept}),
+            ("predictions_labelled", "gauge", {"predictions_labelled": known}),
+            ("labels_late_total", "counter", {"labels_late_total": late}),
+            (name, "summary", samples),
+        ]
+        taken = {family for family, _, _ in families} | {f"{name}_sum", f"{name}_count"}
+        for gauge, value in (gauges or {}).items():
+            if not isinstance(gauge, str) or not _METRIC.fullmatch(gauge) or gauge in taken:
+                raise ValueError(
+                    f"a gauge's name must have letters, digits and _ only, begin with no digit, "
+                    f"and be none of {sorted(taken)}: got {gauge!r}"
+                )
+            number = math.nan if value is None else _checks.real(value, f"gauges[{gauge!r}]")
+            families.append((gauge, "gauge", {gauge: number}))
+        lines = []
+        for family, kind, rows in families:
+            lines.append(f"# TYPE {family} {kind}")
+            lines += [f"{sample} {_number(value)}" for sample, value in rows.items()]
+        return "\n".join(lines) + "\n"
+
     def _newest(self, newest: int | None) -> list[_Served]:
         if newest is not None:
             newest = _checks.count(newest, "newest")
         with self._lock:
             kept = [*self._served.values()]
         return kept if newest is None else kept[-newest:]
+
+
+def _number(value: float) -> str:
+    """As Prometheus writes numbers: NaN, +Inf and -Inf, else Python's shortest."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
+    return repr(value)
