@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def pad_batches(function: Callable[[Tensor], Tensor], sizes: Sequence[int]) -> Callable:
-    """A function of batches up to the largest of ``sizes``, which calls ``function`` with those only.
+    """A function of batches up to the largest of ``sizes``; it calls ``function`` with those only.
 
     A batch is padded with copies of its last row, up to the next size, and the answers to the
     copies are dropped: ``(n, …) -> (n, …)``. An answer must depend on its own row alone.

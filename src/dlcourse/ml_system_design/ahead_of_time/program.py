@@ -41,7 +41,7 @@ def export_program(
 
 
 class _Positional(nn.Module):
-    """The model with its inputs as one tuple, so that ``dynamic_shapes`` needs none of its names."""
+    """The model with inputs as one tuple, so that ``dynamic_shapes`` needs none of its names."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
