@@ -116,6 +116,12 @@ class TestCompiled:
         ours, eager = compiled(square, kind)[0], Scorer().eval()(square, kind)[0]
         assert torch.allclose(ours, eager, atol=1e-5)
 
+    @torch.no_grad()
+    def test_torchs_own_loader_reads_another_layout_wrongly_and_says_nothing(self, compiled):
+        x, kind = scorer_inputs(6)
+        raw, eager = compiled._runner(x.T, kind)[0], Scorer().eval()(x.T, kind)[0]
+        assert (raw - eager).abs().max() > 0.01
+
     def test_another_process_runs_it_without_the_models_code(self, compiled_path, tmp_path):
         inputs = scorer_inputs(5)
         with torch.no_grad():
