@@ -33,7 +33,7 @@ from dlcourse.ml_system_design.ahead_of_time import package
 from dlcourse.ml_system_design.experiments.ahead_of_time import (
     MODELS, OneThread, cold_start, inputs, model, ready, vit_b16,
 )  # fmt: skip
-from dlcourse.notebook import claim, explore, keep, recorded, say, show_source, values_of
+from dlcourse.notebook import claim, explore, keep, say, show_source, values_of
 
 plt.style.use("dlcourse.notebook.course")
 torch.set_num_threads(1)
@@ -467,100 +467,102 @@ for name in MODELS:
 keep(made=made, runs=runs)
 
 # %% mystnb={"figure": {"caption": "How many times as fast as eager, by batch size: medians of three repetitions, with their range. Above 1 is faster.", "name": "fig-aot-latency"}, "image": {"alt": "Three panels, one a model, with the speed against eager over the batch size for torch.compile, AOTInductor, ONNX Runtime and ONNX Runtime with uint8 weights. The table below has the numbers."}} tags=["hide-input", "plot"]
-LATENCY = recorded("123.2b.latency")
+LATENCY = values_of("123.2b.latency", "made", "runs")
+if LATENCY:
+    def ms(name, rows, way):
+        """The medians of the repetitions."""
+        found = [
+            r["ms"] for r in LATENCY["runs"] if (r["model"], r["rows"], r["way"]) == (name, rows, way)
+        ]
+        return np.array(found)
 
-
-def ms(name, rows, way):
-    """The medians of the repetitions."""
-    found = [
-        r["ms"] for r in LATENCY["runs"] if (r["model"], r["rows"], r["way"]) == (name, rows, way)
-    ]
-    return np.array(found)
-
-
-fig, axes = plt.subplots(1, len(BATCHES), figsize=(7.4, 2.8), sharey=True, constrained_layout=True)
-for ax, (name, sizes) in zip(axes, BATCHES.items(), strict=True):
-    for way in [w for w in COLOR if w != "eager"]:
-        gain = np.array([ms(name, n, "eager") / ms(name, n, way) for n in sizes])  # (sizes, 3)
-        ax.plot(sizes, np.median(gain, 1), "o-", ms=3, color=COLOR[way], label=way)
-        ax.fill_between(sizes, gain.min(1), gain.max(1), color=COLOR[way], alpha=0.2)
-    ax.axhline(1, color="k", ls=":", lw=1)
-    ax.set(xscale="log", xlabel="batch (rows)", title=name, xticks=sizes, xticklabels=sizes)
-    ax.minorticks_off()
-axes[0].set_ylabel("times as fast as eager")
-axes[0].legend(fontsize=7)
-plt.show()
+    fig, axes = plt.subplots(1, len(BATCHES), figsize=(7.4, 2.8), sharey=True, constrained_layout=True)
+    for ax, (name, sizes) in zip(axes, BATCHES.items(), strict=True):
+        for way in [w for w in COLOR if w != "eager"]:
+            gain = np.array([ms(name, n, "eager") / ms(name, n, way) for n in sizes])  # (sizes, 3)
+            ax.plot(sizes, np.median(gain, 1), "o-", ms=3, color=COLOR[way], label=way)
+            ax.fill_between(sizes, gain.min(1), gain.max(1), color=COLOR[way], alpha=0.2)
+        ax.axhline(1, color="k", ls=":", lw=1)
+        ax.set(xscale="log", xlabel="batch (rows)", title=name, xticks=sizes, xticklabels=sizes)
+        ax.minorticks_off()
+    axes[0].set_ylabel("times as fast as eager")
+    axes[0].legend(fontsize=7)
+    plt.show()
 
 # %% tags=["hide-input", "check"]
-say(
-    "| model | rows | " + " | ".join(f"{way}, ms" for way in COLOR) + " |\n"
-    + "|---" * (2 + len(COLOR)) + "|\n"
-    + "\n".join(
-        f"| {name} | {n} | " + " | ".join(middle(ms(name, n, way), ".3g") for way in COLOR) + " |"
-        for name, sizes in BATCHES.items()
-        for n in sizes
+if LATENCY:
+    say(
+        "| model | rows | " + " | ".join(f"{way}, ms" for way in COLOR) + " |\n"
+        + "|---" * (2 + len(COLOR)) + "|\n"
+        + "\n".join(
+            f"| {name} | {n} | " + " | ".join(middle(ms(name, n, way), ".3g") for way in COLOR) + " |"
+            for name, sizes in BATCHES.items()
+            for n in sizes
+        )
+        + "\n\nMedian (least–largest) of three repetitions, one thread."
+    )  # fmt: skip
+
+    def always(faster, slower):
+        """The places in which the first way is faster than the second in each of the repetitions."""
+        found = [
+            f"{name} {n}"
+            for name, sizes in BATCHES.items()
+            for n in sizes
+            if (ms(name, n, faster) < ms(name, n, slower)).all()
+        ]
+        return ", ".join(found) or "none"
+
+    differences = [d for m in LATENCY["made"].values() for d in m["difference"].values()]
+    claim(
+        "All files were within {most:.1e} of eager, where 10⁻⁵ was allowed. AOTInductor was faster "
+        "than eager in all three repetitions at (model, rows): {wins}; slower in all three at: "
+        "{losses}. ONNX Runtime was faster than AOTInductor in all three at: {onnx}; slower in all "
+        "three at: {not_onnx}. Elsewhere no order shows.",
+        max(differences) <= 1e-5,
+        most=max(differences),
+        wins=always("AOTInductor", "eager"),
+        losses=always("eager", "AOTInductor"),
+        onnx=always("ONNX Runtime", "AOTInductor"),
+        not_onnx=always("AOTInductor", "ONNX Runtime"),
     )
-    + "\n\nMedian (least–largest) of three repetitions, one thread."
-)  # fmt: skip
-
-
-def always(faster, slower):
-    """The places in which the first way is faster than the second in each of the repetitions."""
-    found = [
-        f"{name} {n}"
-        for name, sizes in BATCHES.items()
-        for n in sizes
-        if (ms(name, n, faster) < ms(name, n, slower)).all()
-    ]
-    return ", ".join(found) or "none"
-
-
-differences = [d for m in LATENCY["made"].values() for d in m["difference"].values()]
-claim(
-    "All files were within {most:.1e} of eager, where 10⁻⁵ was allowed. AOTInductor was faster "
-    "than eager in all three repetitions at (model, rows): {wins}; slower in all three at: "
-    "{losses}. ONNX Runtime was faster than AOTInductor in all three at: {onnx}; slower in all "
-    "three at: {not_onnx}. Elsewhere no order shows.",
-    max(differences) <= 1e-5,
-    most=max(differences),
-    wins=always("AOTInductor", "eager"),
-    losses=always("eager", "AOTInductor"),
-    onnx=always("ONNX Runtime", "AOTInductor"),
-    not_onnx=always("AOTInductor", "ONNX Runtime"),
-)
+else:
+    say("*This part is not recorded yet.*")
 
 # %% [markdown] tags=["slide"]
 # **A free batch, and eight bits.** What did it cost that the batch stayed a symbol, and what did
 # eight-bit weights give?
 
 # %% tags=["hide-input", "check"]
-free = {
-    f"{name}, {n} rows": ms(name, n, "AOTInductor") / ms(name, n, "fixed batch")
-    for name, sizes in FIXED.items()
-    for n in sizes
-}
-say(
-    "| compiled for | time with a free batch, over a fixed one |\n|---|---|\n"
-    + "\n".join(f"| {place} | {middle(ratio)} |" for place, ratio in free.items())
-    + "\n\n| model | float32 ONNX, KiB | uint8, KiB | uint8 is faster in all three at (rows) |\n"
-    "|---|---|---|---|\n"
-    + "\n".join(
-        f"| {name} | {made['kib']['ONNX Runtime']:,.0f} | {made['kib']['ONNX Runtime, uint8']:,.0f}"
-        " | "
-        + (
-            ", ".join(
-                str(n)
-                for n in BATCHES[name]
-                if (ms(name, n, "ONNX Runtime, uint8") < ms(name, n, "ONNX Runtime")).all()
+if LATENCY:
+    free = {
+        f"{name}, {n} rows": ms(name, n, "AOTInductor") / ms(name, n, "fixed batch")
+        for name, sizes in FIXED.items()
+        for n in sizes
+    }
+    say(
+        "| compiled for | time with a free batch, over a fixed one |\n|---|---|\n"
+        + "\n".join(f"| {place} | {middle(ratio)} |" for place, ratio in free.items())
+        + "\n\n| model | float32 ONNX, KiB | uint8, KiB | uint8 is faster in all three at (rows) |\n"
+        "|---|---|---|---|\n"
+        + "\n".join(
+            f"| {name} | {made['kib']['ONNX Runtime']:,.0f} | {made['kib']['ONNX Runtime, uint8']:,.0f}"
+            " | "
+            + (
+                ", ".join(
+                    str(n)
+                    for n in BATCHES[name]
+                    if (ms(name, n, "ONNX Runtime, uint8") < ms(name, n, "ONNX Runtime")).all()
+                )
+                or "none"
             )
-            or "none"
+            + " |"
+            for name, made in LATENCY["made"].items()
         )
-        + " |"
-        for name, made in LATENCY["made"].items()
+        + "\n\nRatios: median (least–largest) of three repetitions. A fixed batch also costs a run of "
+        "the compiler, and a file, for each size."
     )
-    + "\n\nRatios: median (least–largest) of three repetitions. A fixed batch also costs a run of "
-    "the compiler, and a file, for each size."
-)
+else:
+    say("*This part is not recorded yet.*")
 
 # %% [markdown] tags=["slide"]
 # ## The first answer
@@ -595,58 +597,57 @@ for name in ("MLP", "ViT"):
 keep(starts=starts, steady=steady)
 
 # %% tags=["hide-input", "check"]
-COLD = recorded("123.2b.cold-start")
+COLD = values_of("123.2b.cold-start", "starts", "steady")
+if COLD:
+    def of(rows, name, way):
+        """Seconds, one a repetition."""
+        return np.array([r["s"] for r in COLD[rows] if (r["model"], r["way"]) == (name, way)])
 
-
-def of(rows, name, way):
-    """Seconds, one a repetition."""
-    return np.array([r["s"] for r in COLD[rows] if (r["model"], r["way"]) == (name, way)])
-
-
-def paid(name, way, extra=0.0):
-    """Requests after which a way has caught up with eager, by the medians, as text."""
-    each = way.removesuffix(", again")
-    n = break_even_requests(
-        extra + float(np.median(of("starts", name, way))),
-        float(np.median(of("steady", name, each))),
-        float(np.median(of("starts", name, "eager"))),
-        float(np.median(of("steady", name, "eager"))),
-    )
-    return "at no number" if n == float("inf") else f"{n:,.0f}"
-
-
-lines = ["| model | | first answer, s | then a request, ms | has caught up with eager after |"]
-lines.append("|---" * 5 + "|")
-for name in ("MLP", "ViT"):
-    compiling = of("starts", name, "compiling")
-    for way in ("eager", "torch.compile", "torch.compile, again", "AOTInductor", "ONNX Runtime"):
-        caught = "" if way == "eager" else paid(name, way)
-        if way == "AOTInductor":
-            caught += f"; with the compiler's {middle(compiling, '.0f')} s: "
-            caught += paid(name, way, float(np.median(compiling)))
-        each = 1e3 * of("steady", name, way.removesuffix(", again"))
-        lines.append(
-            f"| {name} | {way} | {middle(of('starts', name, way))} | {middle(each, '.3g')} "
-            f"| {caught} |"
+    def paid(name, way, extra=0.0):
+        """Requests after which a way has caught up with eager, by the medians, as text."""
+        each = way.removesuffix(", again")
+        n = break_even_requests(
+            extra + float(np.median(of("starts", name, way))),
+            float(np.median(of("steady", name, each))),
+            float(np.median(of("starts", name, "eager"))),
+            float(np.median(of("steady", name, "eager"))),
         )
-say(
-    "\n".join(lines) + "\n\nMedian (least–largest) of three repetitions; requests of one row, "
-    "one after the other, counted from the medians. 0 means that it was no later from the start, "
-    "“at no number” that a request was slower than eager's. AOTInductor's first answer includes "
-    "the import of PyTorch's documented loader, which brings the compiler's Python code along; alone "
-    "in a process that import took {importing} s.",
-    importing=middle(np.concatenate([of("starts", m, "importing") for m in ("MLP", "ViT")])),
-)
-claim(
-    "In each repetition of each model, AOTInductor's file gives its first answer sooner than "
-    "torch.compile with an empty folder: {gain} times as soon.",
-    all((of("starts", m, "AOTInductor") < of("starts", m, "torch.compile")).all()
-        for m in ("MLP", "ViT")),
-    gain="; ".join(
-        f"{m} {middle(of('starts', m, 'torch.compile') / of('starts', m, 'AOTInductor'), '.0f')}"
-        for m in ("MLP", "ViT")
-    ),
-)  # fmt: skip
+        return "at no number" if n == float("inf") else f"{n:,.0f}"
+
+    lines = ["| model | | first answer, s | then a request, ms | has caught up with eager after |"]
+    lines.append("|---" * 5 + "|")
+    for name in ("MLP", "ViT"):
+        compiling = of("starts", name, "compiling")
+        for way in ("eager", "torch.compile", "torch.compile, again", "AOTInductor", "ONNX Runtime"):
+            caught = "" if way == "eager" else paid(name, way)
+            if way == "AOTInductor":
+                caught += f"; with the compiler's {middle(compiling, '.0f')} s: "
+                caught += paid(name, way, float(np.median(compiling)))
+            each = 1e3 * of("steady", name, way.removesuffix(", again"))
+            lines.append(
+                f"| {name} | {way} | {middle(of('starts', name, way))} | {middle(each, '.3g')} "
+                f"| {caught} |"
+            )
+    say(
+        "\n".join(lines) + "\n\nMedian (least–largest) of three repetitions; requests of one row, "
+        "one after the other, counted from the medians. 0 means that it was no later from the start, "
+        "“at no number” that a request was slower than eager's. AOTInductor's first answer includes "
+        "the import of PyTorch's documented loader, which brings the compiler's Python code along; alone "
+        "in a process that import took {importing} s.",
+        importing=middle(np.concatenate([of("starts", m, "importing") for m in ("MLP", "ViT")])),
+    )
+    claim(
+        "In each repetition of each model, AOTInductor's file gives its first answer sooner than "
+        "torch.compile with an empty folder: {gain} times as soon.",
+        all((of("starts", m, "AOTInductor") < of("starts", m, "torch.compile")).all()
+            for m in ("MLP", "ViT")),
+        gain="; ".join(
+            f"{m} {middle(of('starts', m, 'torch.compile') / of('starts', m, 'AOTInductor'), '.0f')}"
+            for m in ("MLP", "ViT")
+        ),
+    )  # fmt: skip
+else:
+    say("*This part is not recorded yet.*")
 
 # %% [markdown] tags=["slide"]
 # ## At scale: a transformer on a GPU, behind the service
