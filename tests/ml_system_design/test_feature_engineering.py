@@ -797,6 +797,16 @@ def test_each_feature_has_a_name_of_its_own():
         pipeline.get_feature_names_out(["a"])
 
 
+def test_a_missing_category_has_another_name_than_the_text_nan():
+    frame = pd.DataFrame({"c": ["nan", np.nan, "a"]})
+    pipeline = FeaturePipeline(categorical=["c"]).fit(frame)
+    names = pipeline.get_feature_names_out().tolist()
+    assert names == ["onehot__c_a", "onehot__c_nan", "onehot__c_(missing)"]
+    np.testing.assert_array_equal(
+        pipeline.transform(frame).toarray()[:, 1:], [[1, 0], [0, 1], [0, 0]]
+    )
+
+
 # An estimator of scikit-learn's
 
 

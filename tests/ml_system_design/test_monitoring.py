@@ -414,6 +414,16 @@ def test_the_population_stability_index_by_hand():
     assert 1 < population_stability_index(x, x + 1000) < np.inf
 
 
+def test_the_population_stability_index_sees_what_falls_below_a_value_that_many_rows_share():
+    zeros = np.zeros(100)
+    down, up = (population_stability_index(zeros, zeros + step) for step in (-1, 1))
+    assert down == pytest.approx(up) and down > 5
+    assert population_stability_index(zeros, zeros) == 0
+    spread = np.concatenate([np.zeros(60), np.arange(1, 41)])
+    assert population_stability_index(spread, np.full(100, -3.0)) > 5
+    assert population_stability_index(spread, spread) == 0
+
+
 def test_without_drift_the_population_stability_index_depends_on_the_rows_alone():
     rng = np.random.default_rng(0)
     for n, m in [(10_000, 100), (1000, 1000)]:

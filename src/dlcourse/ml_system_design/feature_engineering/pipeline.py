@@ -50,8 +50,8 @@ class FeaturePipeline(TransformerMixin, BaseEstimator):
         clip: two quantiles of the training values, such as ``(0.01, 0.99)``, between which numbers
             are kept; None for as they are.
         min_frequency: one-hot categories in fewer training rows (or a smaller share, if it is a
-            float below 1) are grouped as rare, and so is what training never saw; None: no group,
-            and what training never saw is a row of zeros.
+            float below 1) are grouped as rare, and so is what training never saw. None: no group.
+            Where there is no group, what training never saw is a row of zeros.
         max_text_features: the largest vocabulary of a text column, None for any.
         target_folds: folds of the cross-fitting.
         extra: ``"raise"`` for an error about a column that is in no group, or ``"ignore"``.
@@ -242,6 +242,7 @@ class FeaturePipeline(TransformerMixin, BaseEstimator):
         onehot = OneHotEncoder(
             min_frequency=self.min_frequency,
             handle_unknown="ignore" if self.min_frequency is None else "infrequent_if_exist",
+            feature_name_combiner=_category_name,
         )
         median = SimpleImputer(strategy="median")
         steps = [
@@ -436,3 +437,8 @@ def _categories(column: pd.Series, kind: str) -> np.ndarray:
     convert = (lambda value: str(int(value))) if kind == "integer" else str
     coded[there] = [convert(value) for value in values[there]]
     return coded
+
+
+def _category_name(feature: str, category: Any) -> str:
+    """A missing value's column has another name than that of the text "nan"."""
+    return f"{feature}_{'(missing)' if category != category else category}"

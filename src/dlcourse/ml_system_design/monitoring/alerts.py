@@ -140,7 +140,8 @@ class AlertManager:
         """Follow each rule whose metric is here; returns the alerts that some sink was told.
 
         A metric that is None or NaN is unknown: it neither clears an alert nor lets one ripen. One
-        that is absent leaves its rules as they are; ``stale`` finds those that stay away.
+        that is absent leaves its rules as they are, and its time goes on: give None for what could
+        not be measured. ``stale`` finds those that stay away.
 
         Raises TypeError for a value that is no number, before any rule is followed, and ValueError
         where the clock went back.

@@ -26,8 +26,9 @@ class FeatureTest:
     """One test of one feature.
 
     ``statistic`` is D, χ², or the difference of the rates; ``effect`` is D, Cramér's V, or the
-    absolute difference of the rates: in [0, 1], and unlike p it does not shrink with the number of
-    rows. ``unseen`` names categories that the reference does not have.
+    absolute difference of the rates: in [0, 1]. As rows are added p goes to 0 where there is any
+    difference, and the effect to its true size; with few rows it is mostly chance, for D about
+    0.87·√(1/n + 1/m). ``unseen`` names categories that the reference does not have.
     """
 
     feature: str
@@ -181,7 +182,11 @@ def population_stability_index(
         table = _table(p.values, q.values)
     else:
         _checks.reals(p.values, 1, "reference"), _checks.reals(q.values, 1, "current")
-        edges = np.unique(np.quantile(p.values, np.arange(1, bins) / bins))
+        quantiles = np.quantile(p.values, np.arange(1, bins) / bins)
+        quantiles, times = np.unique(quantiles, return_counts=True)
+        # A value that several quantiles hit gets a bin of its own: what lies below is apart.
+        below = np.nextafter(quantiles[times > 1], -np.inf)
+        edges = np.union1d(quantiles, below)
         places = (np.searchsorted(edges, c.values, side="left") for c in (p, q))
         table = np.array([np.bincount(place, minlength=len(edges) + 1) for place in places])
         table = table[:, table.sum(0) > 0]

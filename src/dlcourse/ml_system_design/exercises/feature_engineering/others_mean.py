@@ -83,6 +83,10 @@ e_i = \frac{\sum_{j \ne i,\; c_j = c_i} y_j + m\, \mu_{-i}}{\#\{j \ne i : c_j = 
 $$
 
 A row's own target must enter nowhere. A category with one row gets $\mu_{-i}$.
+
+(To leave only the row out is not enough to train on. Within a category the value is lower exactly
+where $y_i = 1$, and a model that can ask for a value's neighbours, such as a tree, reads the target
+back from that. Means over *other folds*, as on the page, leave far less to read.)
 """,
     imports="import numpy as np",
     reference=others_mean,
