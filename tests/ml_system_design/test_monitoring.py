@@ -414,6 +414,20 @@ def test_the_population_stability_index_by_hand():
     assert 1 < population_stability_index(x, x + 1000) < np.inf
 
 
+def test_a_column_of_many_levels_is_tested_in_groups_and_not_as_one():
+    levels = np.array([f"shop {i}" for i in range(200)])
+    detector = DriftDetector({"shop": np.repeat(levels, 20)})
+    rng = np.random.default_rng(1)
+
+    def p_value(window):
+        return detector.compare({"shop": window}).tests[0].p_value
+
+    assert p_value(rng.choice(levels[:60], 200)) < 0.001
+    assert p_value(rng.choice(levels[:10], 200)) < 1e-9
+    false = [p_value(rng.choice(levels, 200)) < 0.05 for _ in range(100)]
+    assert np.mean(false) < 0.12
+
+
 def test_the_population_stability_index_sees_what_falls_below_a_value_that_many_rows_share():
     zeros = np.zeros(100)
     down, up = (population_stability_index(zeros, zeros + step) for step in (-1, 1))

@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from hashlib import blake2b
 from typing import Any, Literal
 
 import numpy as np
@@ -300,16 +301,22 @@ def _table(reference: NDArray, now: NDArray) -> NDArray[np.float64]:
 
 
 def _frequent(values: NDArray, smaller_share: float, least: float = 5.0) -> NDArray[np.intp]:
-    """The group of each value: categories whose expected count is below ``least`` in the smaller
-    sample are one group, to which the rarest others are added until it is large enough.
+    """The group of each value: a category with at least ``least`` rows expected in the smaller
+    sample is one, and the others are put together until a group has as many.
 
-    Only the pooled counts decide, which no relabelling of rows changes: the test stays valid.
+    Which of them share a group is drawn by a hash of their names: neither the samples nor the counts
+    decide, so that the test stays valid (in the order of their counts, what one sample has more of
+    would stand together, and false alarms would be certain). What is left joins the last group.
     """
     counts = Counter(values.tolist()).most_common()
-    kept = [value for value, c in counts if c * smaller_share >= least]
-    rest = sum(c for value, c in counts[len(kept) :])
-    while kept and 0 < rest * smaller_share < least:
-        rest += counts[len(kept) - 1][1]
-        kept.pop()
-    index = {value: i for i, value in enumerate(kept)}
-    return np.array([index.get(value, len(kept)) for value in values.tolist()], np.intp)
+    group = {value: i for i, (value, c) in enumerate(counts) if c * smaller_share >= least}
+    rest = [(value, c) for value, c in counts if value not in group]
+    rest.sort(key=lambda pair: blake2b(repr(pair[0]).encode(), digest_size=8).digest())
+    last, at, held = len(group) - 1, len(group), 0.0
+    for value, c in rest:
+        group[value] = at
+        held += c * smaller_share
+        if held >= least:
+            last, at, held = at, at + 1, 0.0
+    last = max(last, 0)
+    return np.array([min(group[value], last) for value in values.tolist()], np.intp)

@@ -41,7 +41,29 @@ def edges():
     """No input, too few, no rows, a batch in the middle, other ranks, a fixed batch."""
     rows, one = ("float32", (None, 2)), np.ones((1, 2), "float32")
     two = np.ones((2, 2), "float32")
+
+    def many(*shape):
+        return ("float32", shape)
+
+    def ones(*shape, dtype="float32"):
+        return np.ones(shape, dtype)
+
     return {
+        "a narrower float": {"wanted": [many(None)], "inputs": [ones(2, dtype="float16")]},
+        "an integer as wide": {"wanted": [many(None)], "inputs": [ones(2, dtype="int32")]},
+        "other byte order": {"wanted": [many(None)], "inputs": [ones(2, dtype=">f4")]},
+        "two free axes": {"wanted": [many(None, None)], "inputs": [ones(2, 3)]},
+        "no rows, second": {"wanted": [many(2, None)], "inputs": [ones(2, 0)]},
+        "a fixed size of none": {"wanted": [many(0, 2)], "inputs": [ones(0, 2)]},
+        "no rows of none": {"wanted": [many(None, 0)], "inputs": [ones(0, 0)]},
+        "unlike batches apart": {
+            "wanted": [many(None), many(3), many(None)],
+            "inputs": [ones(2), ones(3), ones(5)],
+        },
+        "a batch beside a fixed size": {
+            "wanted": [many(None, 2), many(5)],
+            "inputs": [ones(2, 2), ones(5)],
+        },
         "no input": {"wanted": [], "inputs": []},
         "one too few": {"wanted": [rows, rows], "inputs": [two]},
         "one too many": {"wanted": [rows], "inputs": [two, two]},

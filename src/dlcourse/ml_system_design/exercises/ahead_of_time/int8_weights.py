@@ -29,8 +29,10 @@ def edges():
         "all zero": {"w": np.zeros((2, 3))},
         "a row of zeros": {"w": np.array([[0.0, 0.0], [1.0, -0.3]])},
         "the largest is negative": {"w": np.array([[-2.0, 0.7, 0.1], [0.2, -0.9, 0.4]])},
-        "square": {"w": np.array([[1.0, 20.0, 0.3], [0.1, 0.2, 0.05], [7.0, -3.0, 2.0]])},
+        "square": {"w": np.array([[1.0, 20.0, 0.3], [0.11, 0.2, 0.05], [7.0, -3.0, 2.0]])},
         "positive only": {"w": np.array([[3.0, 2.2, 2.9]])},
+        "halves": {"w": np.array([[127.0, 2.5, -2.5, 3.5, 0.5]])},
+        "tiny": {"w": np.array([[1e-12, 4e-13]])},
         "rounded up": {"w": np.array([[127.0, 2.9, -2.9, 0.4]])},
     }
 

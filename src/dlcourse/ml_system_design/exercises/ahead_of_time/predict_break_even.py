@@ -23,7 +23,7 @@ anything; within 1 % counts as right.
     rtol=0.01,
     discussion=r"""
 A request saves 0.5 ms, and $20\,\text{s} / 0.5\,\text{ms} = 40000$. A server that is started anew
-each hour must see 11 requests a second to gain from compiling as it starts. A file that was
+each hour must see 12 requests a second to gain from compiling as it starts. A file that was
 compiled once, ahead of time, costs each start only its loading.
 """,
     hints=[

@@ -43,6 +43,14 @@ def edges():
     }
     return {
         "available just now": usual,
+        "at time zero": {
+            **usual, "now": 1, "times": np.array([3, 0]), "entities": np.array([1, 1]),
+            "values": np.array([0.3, 0.7]),
+        },
+        "before time zero": {
+            **usual, "now": 1, "times": np.array([3, -5]), "entities": np.array([1, 1]),
+            "values": np.array([0.3, 0.7]),
+        },
         "a delay of two": {**usual, "delay": 2},
         "no delay": {**usual, "delay": 0},
         "nothing yet": {**usual, "delay": 9},

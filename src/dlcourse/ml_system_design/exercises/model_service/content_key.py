@@ -35,6 +35,15 @@ def edges():
         "no request": {"requests": [], "versions": []},
         "one request": {"requests": zeros[:1], "versions": ["1"]},
         "equal bytes": {"requests": [*zeros, zeros[0].copy()], "versions": ["1"] * 4},
+        "other shapes": {
+            "requests": [np.zeros(shape) for shape in ((1, 4), (2, 2), (4, 1), (4,))],
+            "versions": ["1"] * 4,
+        },
+        "other dtypes": {
+            "requests": [np.zeros(2, dtype) for dtype in ("float32", "int32", ">f4")],
+            "versions": ["1"] * 3,
+        },
+        "versions that begin alike": {"requests": [np.zeros(2)] * 2, "versions": ["1", "1.1"]},
         "a new model": {"requests": [zeros[0]] * 3, "versions": ["1", "2", "1"]},
         "other layouts": {
             "requests": [square, np.asfortranarray(square), square.T.copy()],

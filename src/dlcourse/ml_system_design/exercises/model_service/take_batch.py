@@ -95,10 +95,10 @@ EXERCISE = Exercise(
     difficulty="implement",
     statement=r"""
 The model is free. Requests wait, in order of arrival, each of a kind (its dtype and shape); only
-requests of one kind can be stacked. A kind may start at once, since its oldest request arrived, if
-`size` of it wait; otherwise when its oldest request has waited `delay` seconds.
+requests of one kind can be stacked. If `size` or more of a kind wait, the kind's start time is the
+arrival of its oldest request; otherwise it is that arrival plus `delay` seconds.
 
-Take the kind that could have started first (of two that tie, the one whose oldest request stands
+Take the kind with the earliest start time (of two that tie, the one whose oldest request stands
 first), and return the indices of its oldest requests, at most `size`. If none may start by `now`,
 return an empty list.
 """,

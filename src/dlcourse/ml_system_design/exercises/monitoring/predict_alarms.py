@@ -16,11 +16,11 @@ A monitor tests 20 independent features, each at $\alpha = 0.05$, without a corr
 drifted.
 
 With what probability does at least one feature raise an alarm? Write your prediction down before
-you run anything; within 5 % counts as right.
+you run anything; within 1 % counts as right.
 """,
     imports="",
     experiment=any_alarm,
-    rtol=0.05,
+    rtol=0.01,
     discussion=r"""
 All 20 tests are silent with probability $0.95^{20} = 0.36$, so something alarms with probability
 0.6415. The *expected number* of alarms is $20 \cdot 0.05 = 1$, which is another question. With 100

@@ -34,7 +34,7 @@ def cases(rng):
         "values": values,
         "raise_at": 10.0,
         "clear_at": float(rng.choice([7.0, 8.0])),
-        "lasting": int(rng.integers(1, 3)),
+        "lasting": int(rng.integers(1, 5)),
     }
 
 
@@ -44,6 +44,12 @@ def edges():
     return {
         "nothing": {**usual, "values": np.array([])},
         "always bad": {**usual, "values": np.array([11.0]) * 5},
+        "a gap among three": {
+            **usual, "lasting": 3, "values": np.array([11.0, 11.0, 9.0, 11.0, 11.0, 11.0])
+        },
+        "a gap, and two": {
+            **usual, "lasting": 3, "values": np.array([11.0, 9.0, 11.0, 11.0, 11.0])
+        },
         "a peak": {**usual, "values": np.array([9.0, 20.0, 9.0, 20.0, 9.0])},
         "between the thresholds": {
             **usual,
