@@ -645,7 +645,7 @@ def test_what_training_never_saw_is_a_row_of_zeros_or_rare():
 def test_a_missing_category_is_a_category_if_training_had_it():
     train = pd.DataFrame({"c": ["a", None, "b", np.nan]}, dtype=object)
     pipeline = FeaturePipeline(categorical=["c"]).fit(train)
-    names = ["onehot__c_a", "onehot__c_b", "onehot__c_nan"]
+    names = ["onehot__c_a", "onehot__c_b", "onehot__c_(missing)"]
     assert pipeline.get_feature_names_out().tolist() == names
     for missing in (None, np.nan, pd.NA):
         frame = pd.DataFrame({"c": pd.Series([missing], dtype=object)})
