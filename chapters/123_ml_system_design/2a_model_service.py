@@ -773,8 +773,8 @@ print("\n".join(line for line in metrics.splitlines() if line.startswith("model_
 # %% [markdown] tags=["slide"]
 # ### What HTTP costs
 #
-# A real model under a real load: EfficientNet-Lite0 {cite:p}`tan2019efficientnet` on pictures of
-# 72 × 72 pixels, on one thread, behind uvicorn on the loopback interface. The clients are another
+# A real network under a real load: EfficientNet-Lite0 {cite:p}`tan2019efficientnet` on pictures of
+# 72 × 72 pixels (weights do not change the time: random ones do), on one thread, behind uvicorn on the loopback interface. The clients are another
 # process. The load is open, and each picture is JSON. Beside it
 # [LitServe](https://github.com/Lightning-AI/litserve), with the same model, the same batches and
 # one worker. The servers take turns, and one whose turn it is not is stopped; in each repetition
@@ -787,7 +787,7 @@ from importlib.metadata import version
 
 from dlcourse.datasets import emoji
 from dlcourse.ml_system_design.experiments import http_load
-from dlcourse.multimodal_fusion.frozen import efficientnet_lite0
+from dlcourse.ml_system_design.experiments.ahead_of_time import model
 
 SERVERS = {  # kind, largest batch, delay in s
     "batch 1": ("ours", 1, 0.0),
@@ -801,7 +801,7 @@ bodies = [json.dumps({"x": picture.tolist()}).encode() for picture in pictures]
 runs = []
 with ExitStack() as stack, ThreadPoolExecutor() as pool:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    save_model(efficientnet_lite0(), folder / "lite0.safetensors")
+    save_model(model("EfficientNet-Lite0"), folder / "lite0.safetensors")
     name_of = f"lite0:{folder / 'lite0.safetensors'}"
     predict, *_ = http_load.lite0(name_of.partition(":")[2])
     right = np.concatenate([predict(part) for part in np.split(pictures, 64)])
