@@ -38,6 +38,7 @@ from dlcourse.notebook import claim, explore, keep, say, show_source, values_of
 plt.style.use("dlcourse.notebook.course")
 torch.set_num_threads(1)
 SEEDS = range(3)
+NOT_YET = "*This part is not recorded yet.*"
 BATCHES = {"MLP": (1, 8, 32, 128), "ViT": (1, 8, 32), "EfficientNet-Lite0": (1, 8)}
 FIXED = {"MLP": (1, 32), "ViT": (1, 8)}  # batches for which a model of that size alone is compiled
 COLOR = {
@@ -530,7 +531,7 @@ if LATENCY:
         not_onnx=always("AOTInductor", "ONNX Runtime"),
     )
 else:
-    say("*This part is not recorded yet.*")
+    say(NOT_YET)
 
 # %% [markdown] tags=["slide"]
 # **A free batch, and eight bits.** What did it cost that the batch stayed a symbol, and what did
@@ -566,7 +567,7 @@ if LATENCY:
         "the compiler, and a file, for each size."
     )
 else:
-    say("*This part is not recorded yet.*")
+    say(NOT_YET)
 
 # %% [markdown] tags=["slide"]
 # ## The first answer
@@ -651,7 +652,7 @@ if COLD:
         ),
     )  # fmt: skip
 else:
-    say("*This part is not recorded yet.*")
+    say(NOT_YET)
 
 # %% [markdown] tags=["slide"]
 # ## At scale: a transformer on a GPU, behind the service
@@ -823,7 +824,7 @@ if GPU:
         ),
     )
 else:
-    say("*This part is not recorded yet.*")
+    say(NOT_YET)
 
 # %% [markdown] tags=["slide"]
 # ### Details that papers leave out

@@ -11,7 +11,6 @@ import contextlib
 import io
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,9 +21,10 @@ from torch import Tensor, nn
 
 from dlcourse.files import try_writing
 
+from .beside import written_beside
 from .errors import WrongInputs
 from .package import BATCHES
-from .program import checked_example, largest_difference
+from .program import checked_example, export_program, largest_difference
 
 
 class OnnxModel:
@@ -88,21 +88,13 @@ def export_onnx(
     if inputs[0].device.type != "cpu":
         raise ValueError("export_onnx works on the CPU: move model and inputs there first")
     try_writing(path)
-    shapes, example = None, inputs
-    if dynamic_batch:
-        example = tuple(torch.cat([x, x]) if len(x) == 1 else x for x in inputs)
-        shapes = tuple({0: torch.export.Dim("batch", min=1)} for _ in inputs)
-    path = Path(os.path.realpath(path))
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name[:100]}-") as folder:
-        beside = Path(folder, path.name)
+    graph = export_program(model, inputs, dynamic_batch)
+    with written_beside(path) as beside:
         with _quiet(), torch.no_grad():
-            program = torch.onnx.export(
-                model, example, dynamo=True, dynamic_shapes=shapes, verbose=False
-            )
+            program = torch.onnx.export(graph, dynamo=True, verbose=False)
             program.save(str(beside), external_data=False)
         sizes = (None, *BATCHES) if dynamic_batch else (None,)
         found = largest_difference(model, OnnxModel(beside), inputs, tolerance, sizes)
-        os.replace(beside, path)
     return found
 
 
@@ -134,9 +126,7 @@ def quantize_onnx(
     if not Path(source).is_file():
         raise FileNotFoundError(f"there is no file {source}: write it with export_onnx")
     try_writing(target)
-    target = Path(os.path.realpath(target))
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name[:100]}-") as folder:
-        beside = Path(folder, target.name)
+    with written_beside(target) as beside:
         with _quiet():
             quantize_dynamic(
                 Path(source),
@@ -146,7 +136,6 @@ def quantize_onnx(
                 weight_type=QuantType.QUInt8 if weights == "uint8" else QuantType.QInt8,
                 extra_options={"DefaultTensorType": 1},  # float32, where shape inference gives up
             )
-        os.replace(beside, target)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ a file is refused by another torch.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from dlcourse.files import try_writing
 
+from .beside import written_beside
 from .manifest import (
     Manifest, add_manifest, check_environment, check_inputs, digest, environment, read_manifest,
     specs,
@@ -91,9 +91,7 @@ def compile_ahead_of_time(
     inputs = checked_example(model, example_inputs, dynamic_batch)
     try_writing(path)
     program = export_program(model, inputs, dynamic_batch)
-    path = Path(os.path.realpath(path))
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name[:100]}-") as folder:
-        beside = Path(folder, "model.pt2")
+    with written_beside(path, "model.pt2") as beside:
         _build(program, beside, dict(options or {}))
         sizes = (None, *BATCHES) if dynamic_batch else (None,)
         manifest = Manifest(
@@ -105,7 +103,6 @@ def compile_ahead_of_time(
         )
         add_manifest(beside, manifest)
         load_compiled(beside)(*inputs)  # as it will be loaded
-        os.replace(beside, path)
     return manifest
 
 
