@@ -88,16 +88,24 @@ def cold_start(way: str, name: str, path: str | Path | None, compiler_cache: str
     writes the file of AOTInductor to ``path``, "importing" imports what loads it.
     """
     arguments = (way, name, None if path is None else str(path))
-    code = f"from {__name__} import first_answer\nfirst_answer(*{arguments!r})"
     folder = str(compiler_cache)  # headers go to the temporary folder, code to a cache of its own
     places = {"TORCHINDUCTOR_CACHE_DIR": folder, "TMPDIR": folder, "OMP_NUM_THREADS": "1"}
+    return float(_in_a_process(f"first_answer(*{arguments!r})", f"{way}, {name}", **places))
+
+
+def _in_a_process(call: str, what: str, **environment: str) -> str:
+    """The last word that a call of this module prints in a new process.
+
+    Raises RuntimeError where the process fails, or is ended by a signal.
+    """
+    code = f"from {__name__} import *\n{call}"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True,
-        env={**os.environ, **places},
+        env={**os.environ, **environment},
     )  # fmt: skip
     if done.returncode:
-        raise RuntimeError(f"{way}, {name} failed:\n{done.stderr[-2000:]}")
-    return float(done.stdout.split()[-1])
+        raise RuntimeError(f"{what} failed with {done.returncode}:\n{done.stderr[-2000:]}")
+    return done.stdout.split()[-1]
 
 
 # On a GPU
@@ -141,3 +149,23 @@ class _FromBytes(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         return self.net(pictures.to(self.dtype) / 127.5 - 1)
+
+
+@torch.no_grad()
+def compile_vit(device: str, dtype: str, toy: bool, path: str) -> None:
+    """Compile ``vit_b16`` ahead of time and print the largest relative difference to eager."""
+    from dlcourse.ml_system_design import compile_ahead_of_time
+
+    net = vit_b16(device, getattr(torch, dtype), toy)
+    side = 32 if toy else 224
+    pictures = torch.randint(256, (4, 3, side, side), dtype=torch.uint8).to(device)
+    print(compile_ahead_of_time(net, (pictures,), path, tolerance=0.1).difference)
+
+
+def compile_vit_apart(device: str, dtype: torch.dtype, toy: bool, path: str | Path) -> float:
+    """``compile_vit`` in a process of its own, which alone ends if loaded code crashes.
+
+    Returns the largest relative difference to eager. Raises RuntimeError where it fails.
+    """
+    arguments = (device, str(dtype).removeprefix("torch."), toy, str(path))
+    return float(_in_a_process(f"compile_vit(*{arguments!r})", "AOTInductor"))
