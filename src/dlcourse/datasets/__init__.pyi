@@ -8,6 +8,9 @@ from .emoji_pictures import emoji as emoji
 from .emoji_pictures import emoji_splits as emoji_splits
 from .image_folders import image_folder as image_folder
 from .mnist_5k import mnist as mnist
+from .monitored_tables import MonitoredTable as MonitoredTable
+from .monitored_tables import california_housing as california_housing
+from .monitored_tables import census_employment as census_employment
 from .bandit_logs import BanditLog as BanditLog
 from .bandit_logs import open_bandit as open_bandit
 from .optical_digits import digits as digits
