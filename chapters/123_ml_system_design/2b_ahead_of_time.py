@@ -31,7 +31,8 @@ from dlcourse.ml_system_design import (
 from dlcourse.ml_system_design.ahead_of_time import manifest as manifests
 from dlcourse.ml_system_design.ahead_of_time import package
 from dlcourse.ml_system_design.experiments.ahead_of_time import (
-    MODELS, OneThread, cold_start, compile_vit_apart, inputs, model, ready, vit_b16,
+    MODELS, OneThread, cold_start, compile_vit_apart, inputs, longest_pause, model, prepare_apart,
+    ready, vit_b16,
 )  # fmt: skip
 from dlcourse.notebook import claim, explore, keep, say, show_source, values_of
 
@@ -426,8 +427,16 @@ claim(
 # what a free batch costs.
 
 # %% tags=["long", "hide-input"] name="latency"
+from concurrent.futures import ThreadPoolExecutor
+
 folder = Path(tempfile.mkdtemp())
-made, runs = {}, []
+made, runs, pauses = {}, [], []
+jobs = [("torch.compile", name, BATCHES[name]) for name in reversed(MODELS)]
+jobs += [("AOTInductor", name, ()) for name in reversed(MODELS)]
+jobs += [("fixed batch", name, (n,)) for name, sizes in FIXED.items() for n in sizes]
+with ThreadPoolExecutor(max(1, min(len(jobs), os.cpu_count() - 1))) as pool:
+    list(pool.map(lambda job: prepare_apart(*job), jobs))  # the compilers' work, side by side
+print("compiled", flush=True)
 for name in MODELS:
     net, example = model(name), (inputs(name, 2),)
     files = {
@@ -457,7 +466,7 @@ for name in MODELS:
         if n in fixed:
             calls["fixed batch"] = functools.partial(fixed[n], x)
         with torch.no_grad():
-            interleaved(calls, repeats=1, warmup=3)  # torch.compile compiles here
+            interleaved(calls, repeats=1, warmup=3)  # torch.compile finds its code here
             for repetition in range(3):
                 seconds = interleaved(calls, repeats=30 if name == "MLP" else 10)
                 runs += [
@@ -465,10 +474,17 @@ for name in MODELS:
                     for way, s in seconds.items()
                 ]
         print(name, n, {r["way"]: round(r["ms"], 3) for r in runs[-len(calls) :]}, flush=True)
-keep(made=made, runs=runs)
+        if (name, n) == ("ViT", 32):
+            with torch.no_grad():
+                for repetition in range(3):
+                    for way, call in calls.items():
+                        took, pause = longest_pause(call)
+                        pauses.append({"way": way, "ms": 1e3 * took, "pause": 1e3 * pause})
+            print(pauses[-len(calls) :], flush=True)
+keep(made=made, runs=runs, pauses=pauses)
 
 # %% mystnb={"figure": {"caption": "How many times as fast as eager, by batch size: medians of three repetitions, with their range. Above 1 is faster.", "name": "fig-aot-latency"}, "image": {"alt": "Three panels, one a model, with the speed against eager over the batch size for torch.compile, AOTInductor, ONNX Runtime and ONNX Runtime with uint8 weights. The table below has the numbers."}} tags=["hide-input", "plot"]
-LATENCY = values_of("123.2b.latency", "made", "runs")
+LATENCY = values_of("123.2b.latency", "made", "runs", "pauses")
 if LATENCY:
     def ms(name, rows, way):
         """The medians of the repetitions."""
@@ -570,6 +586,41 @@ else:
     say(NOT_YET)
 
 # %% [markdown] tags=["slide"]
+# **Who waits while a call runs?** A service has an event loop beside the model's thread, and both
+# need Python's interpreter. Beside each call of the ViT with 32 rows a second thread counts; a pause
+# as long as the call means that the call keeps the interpreter to itself.
+
+# %%
+show_source(longest_pause)
+
+# %% tags=["hide-input", "check"]
+if LATENCY:
+    def beside(way, key):
+        """Times of a call or of the pause, one a repetition."""
+        return np.array([row[key] for row in LATENCY["pauses"] if row["way"] == way])
+
+    shown = list(dict.fromkeys(row["way"] for row in LATENCY["pauses"]))
+    say(
+        "| | a call, ms | another thread stands still, ms |\n|---|---|---|\n"
+        + "\n".join(
+            f"| {way} | {middle(beside(way, 'ms'))} | {middle(beside(way, 'pause'))} |"
+            for way in shown
+        )
+        + "\n\nMedian (least–largest) of three repetitions."
+    )
+    share = beside("AOTInductor", "pause") / beside("AOTInductor", "ms")
+    claim(
+        "PyTorch's loader of AOTInductor packages keeps the interpreter for {share} of the call; eager "
+        "gives it away for more than that. Such a model belongs into a process of its own where "
+        "one thread must answer many callers (`ModelProcess`, {{doc}}`123.2a <2a_model_service>`).",
+        share.min() > 0.8
+        and share.min() > (beside("eager", "pause") / beside("eager", "ms")).max(),
+        share=middle(share),
+    )  # fmt: skip
+else:
+    say(NOT_YET)
+
+# %% [markdown] tags=["slide"]
 # ## The first answer
 #
 # Each number below is a new process in which torch is imported and nothing else, until its first
@@ -594,22 +645,25 @@ def compiled_alone(name, repetition):  # each with an empty folder of its own
     note(name, "compiling", folder / f"{name}-{repetition}.pt2", tempfile.mkdtemp())
 
 
-def started(name):
-    export_onnx(model(name), (inputs(name, 2),), folder / f"{name}.onnx")
-    files = {"AOTInductor": folder / f"{name}-0.pt2", "ONNX Runtime": folder / f"{name}.onnx"}
-    for repetition in range(3):
-        cache = tempfile.mkdtemp()
-        for way in ("importing", *STARTS):
-            note(name, way, files.get(way), cache)
-    return files
+def started(name, repetition):
+    cache, files = tempfile.mkdtemp(), files_of(name)
+    for way in ("importing", *STARTS):
+        note(name, way, files.get(way), cache)
 
 
-cores = os.cpu_count()  # each process works on one core, but for g++ and the compiler's helpers
-with ThreadPoolExecutor(max(1, min(6, cores // 2))) as pool:
-    list(pool.map(compiled_alone, SMALL * 3, [0, 0, 1, 1, 2, 2]))
-with ThreadPoolExecutor(max(1, min(2, cores // 4))) as pool:
-    found = dict(zip(SMALL, pool.map(started, SMALL)))
-for name, files in found.items():
+def files_of(name):
+    return {"AOTInductor": folder / f"{name}-0.pt2", "ONNX Runtime": folder / f"{name}.onnx"}
+
+
+for name in SMALL:
+    export_onnx(model(name), (inputs(name, 2),), files_of(name)["ONNX Runtime"])
+pairs = SMALL * 3, [0, 0, 1, 1, 2, 2]
+# Each process works on one core, but for g++ and the compiler's helpers: a third of the cores.
+with ThreadPoolExecutor(max(1, min(6, os.cpu_count() // 3))) as pool:
+    list(pool.map(compiled_alone, *pairs))
+    list(pool.map(started, *pairs))
+for name in SMALL:
+    files = files_of(name)
     x = inputs(name, 1, seed=1)
     ways = {w: ready(w, name, files.get(w)) for w in STARTS if "again" not in w}
     with torch.no_grad():
@@ -862,6 +916,23 @@ if GPU:
             if form != batched
         )
         + ". A ratio of 1 within the range tells nothing apart."
+    )
+    alone = {form: np.array(call_of(form, 32)) for form in ("eager", "AOTInductor")}
+    claim(
+        "**Faster alone, slower in the service.** In each repetition AOTInductor's call of 32 "
+        "pictures is faster than eager's ({gain} of its time), and at {rate} pictures/s it serves "
+        "fewer: {served} of eager's. The requests were late before they reached the queue: of those "
+        "that it got, none was refused, and half waited {late} s or more. That fits a call that "
+        "keeps the interpreter, so that the event loop stands still, as measured on the processor "
+        "above; with the model in a process of its own it was not tried here.",
+        (alone["AOTInductor"] < alone["eager"]).all()
+        and max(load_of("AOTInductor, batches", most, "served"))
+        < min(load_of(batched, most, "served"))
+        and max(load_of("AOTInductor, batches", most, "refused")) == 0,
+        gain=middle(alone["AOTInductor"] / alone["eager"]),
+        rate=most,
+        served=over_batched("AOTInductor, batches", most, "served"),
+        late=middle(np.array(load_of("AOTInductor, batches", most, "p50")) / 1e3, ".1f"),
     )
 else:
     say(NOT_YET)

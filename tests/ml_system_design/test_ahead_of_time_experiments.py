@@ -68,3 +68,18 @@ def _interpreter_that_runs(folder, code):
     script.write_text(f"#!/bin/sh\nexec {experiments.sys.executable} -c '{code}'\n")
     script.chmod(0o755)
     return str(script)
+
+
+def test_a_call_that_keeps_the_interpreter_stops_a_counter_and_one_that_sleeps_does_not():
+    def keeps():  # one C function of Python, which gives nobody else a turn
+        sum(range(3_000_000))
+
+    took, pause = experiments.longest_pause(keeps, 0.5)
+    assert pause > 0.5 * took
+    took, pause = experiments.longest_pause(lambda: experiments.time.sleep(0.1), 0.5)
+    assert pause < 0.5 * took
+
+
+def test_what_is_prepared_in_a_process_that_fails_is_told():
+    with pytest.raises(RuntimeError, match="torch.compile, CNN failed"):
+        experiments.prepare_apart("torch.compile", "CNN", (1,))
