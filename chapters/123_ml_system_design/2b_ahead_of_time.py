@@ -612,7 +612,7 @@ if LATENCY:
     claim(
         "PyTorch's loader of AOTInductor packages keeps the interpreter for {share} of the call; eager "
         "gives it away for more than that. Such a model belongs into a process of its own where "
-        "one thread must answer many callers (`ModelProcess`, {{doc}}`123.2a <2a_model_service>`).",
+        "one thread must answer many callers (`ModelProcess` of 123.2a).",
         share.min() > 0.8
         and share.min() > (beside("eager", "pause") / beside("eager", "ms")).max(),
         share=middle(share),
