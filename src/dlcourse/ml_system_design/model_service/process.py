@@ -9,7 +9,10 @@ import contextlib
 import io
 import json
 import multiprocessing
+import os
 import signal
+import socket
+import struct
 import threading
 import traceback
 from collections.abc import Callable
@@ -44,7 +47,7 @@ class ModelProcess:
         factory: makes the model: ``(n, *shape) -> (n, *answer_shape)``. Called in the new process,
             which must be able to import it: a function of a module, not of a notebook.
         arguments: for the factory; they are pickled.
-        timeout: seconds of a call, or None for no limit.
+        timeout: seconds until an answer comes, or None for no limit.
         start_timeout: seconds in which a process must have made its model.
 
     Raises TypeError or ValueError for arguments outside of these; ModelProcessError, or one of its
@@ -146,36 +149,38 @@ class ModelProcess:
 
     def _exchange(self, message: bytes | None, limit: float | None) -> bytes:
         """Send a message, if any, and wait for the next one; replace a process that fails."""
-        late = threading.Event()
-
-        def stop() -> None:
-            late.set()
-            self._process.kill()  # which ends the waiting below, wherever it is
-
-        timer = threading.Timer(threading.TIMEOUT_MAX if limit is None else limit, stop)
-        timer.daemon = True
-        timer.start()
-        reply = None
+        _limit(self._connection, limit)
+        late = False
         try:
             if message is not None:
                 self._connection.send_bytes(message)
-            reply = self._connection.recv_bytes()
+            return self._connection.recv_bytes()
+        except BlockingIOError:
+            late = True
         except (EOFError, OSError):
-            pass  # it has ended; below
+            pass  # it has ended
         except BaseException:  # KeyboardInterrupt: its answer must not meet the next call
-            timer.cancel()
             self._replace()
             raise
-        timer.cancel()
-        timer.join()  # after this nobody kills
-        if reply is not None and not late.is_set():
-            return reply
         code = self._replace()
         if self._closed:
             raise ModelProcessError("the model's process was closed")
-        if late.is_set():
+        if late:
             raise ModelProcessTimeout(f"no answer within {limit:g} s: its process was killed")
         raise ModelProcessDied(f"the model's process ended with exit code {code}: see its stderr")
+
+
+def _limit(connection: Connection, seconds: float | None) -> None:
+    """Let the kernel end each wait for the other side after so long, with BlockingIOError.
+
+    A timer's thread would need the interpreter's lock several times a call, and wait for it each
+    time while the event loop is busy.
+    """
+    whole, part = divmod(seconds or 0.0, 1)  # 0 is no limit
+    time = struct.pack("@ll", int(whole), max(int(1e6 * part), 1 if seconds else 0))  # a timeval
+    with socket.socket(fileno=os.dup(connection.fileno())) as end:  # of a pair of sockets
+        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            end.setsockopt(socket.SOL_SOCKET, option, time)
 
 
 def _message(array: ArrayLike) -> bytes:
