@@ -169,6 +169,7 @@ def serve(
     timeout: float | None = None,
 ) -> None:  # fmt: skip
     """Serve until the process ends."""
+    _allow_many_connections()
     if kind == "litserve":
         from dlcourse.ml_system_design.experiments.litserve_peer import serve_peer
 
@@ -287,11 +288,15 @@ def load(server: Server, arrivals: NDArray[np.float64], bodies: Sequence[bytes])
     return Outcomes(**arrays, answers=found["answers"], wall=found["wall"])
 
 
-def _clients() -> None:
+def _allow_many_connections() -> None:
     import resource
 
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _clients() -> None:
+    _allow_many_connections()
     work = json.load(sys.stdin)
     bodies = [body.encode() for body in work["bodies"]]
     outcomes = asyncio.run(send(work["port"], work["arrivals"], bodies))
