@@ -22,7 +22,7 @@ from dlcourse.ml_system_design import (
     ModelService,
 )
 
-HANG, DIE, RAISE, EXIT, OBJECT, BIG = -1, -2, -3, -4, -5, -6
+HANG, DIE, RAISE, EXIT, OBJECT, BIG, SLOW = -1, -2, -3, -4, -5, -6, -7
 
 
 def doubling(factor=2):
@@ -31,6 +31,8 @@ def doubling(factor=2):
     def model(x):
         if (x == HANG).any():
             time.sleep(600)
+        if (x == SLOW).any():
+            time.sleep(2)
         if (x == DIE).any():
             os._exit(7)
         if (x == RAISE).any():
@@ -138,6 +140,16 @@ def test_a_process_that_dies_in_a_call_fails_that_call_alone_and_another_one_ans
         model([DIE])
     assert ended(pid) and model.pid != pid
     assert model([3]) == [6]
+
+
+def test_ctrl_c_does_not_reach_the_model_and_the_answer_that_it_left_meets_no_other_call(model):
+    os.kill(model.pid, signal.SIGINT)
+    assert model([3]) == [6]
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        model([SLOW, 1])
+    assert (model([5, 6]) == [10, 12]).all()
 
 
 def test_a_process_that_was_killed_between_two_calls_is_replaced_too(model):
