@@ -678,7 +678,7 @@ print(slept[1])
 # %% tags=["hide-input", "check"]
 claim(
     "Of {n} requests {answered} were answered, and the one for an hour failed alone. All of it took "
-    "{wall:.1f} s, with two new processes.",
+    "{wall:.1f} s; the process at the end is another one.",
     [isinstance(y, ModelError) for y in slept] == [False, True, False] and first != last,
     n=len(slept),
     answered=sum(not isinstance(y, ModelError) for y in slept),
@@ -1023,10 +1023,9 @@ else:
 
 # %% [markdown] tags=["skip"]
 # Clients and server share the machine and its cores here; over a real network the connection adds
-# its own time. LitServe without a delay
+# its own time. In the version measured, the worker of LitServe without a delay
 # [asks its queue](https://github.com/Lightning-AI/LitServe/blob/main/src/litserve/loops/base.py) over
-# and over, while ours sleeps until a request wakes it: that is the CPU time of a server that nobody
-# asks. What never sleeps need not be woken.
+# and over, which takes CPU time even while nobody sends a request. Ours sleeps until one wakes it.
 
 # %% [markdown] tags=["slide"]
 # ### A minute of ten times too much, over HTTP
@@ -1191,8 +1190,8 @@ else:
 #
 # Clients and server shared one machine here: no network, no TLS, no proxy. `create_app` knows no
 # users and no rates per client; both belong before it. The simulation has fixed service times and
-# one server; one process has one model and one thread. Real arrivals come in bursts, which are
-# worse than Poisson. At work: LitServe (small, Python), Triton Inference Server (many frameworks,
+# one server; a service has one model, in one thread or process. Real arrivals come in bursts, which
+# are worse than Poisson. At work: LitServe (small, Python), Triton Inference Server (many frameworks,
 # GPUs), Ray Serve (many machines, autoscaling); vLLM for language models.
 
 # %% [markdown] tags=["slide"]

@@ -87,7 +87,8 @@ class ModelService:
             It may be called with batches of any such n, so the last bits of a float can vary.
         max_batch_size: requests in a batch at most.
         max_delay: seconds that the oldest request waits at most for a fuller batch.
-        max_queue: requests waiting for a batch at most; joined ones count once.
+        max_queue: requests waiting for a batch at most; joined ones count once. To choose a batch
+            each kind that waits is looked at, so its time grows with their number.
         cache_size: answers kept at most, whatever their size: memory for so many must be there. 0
             keeps none.
         timeout: seconds from a request to its answer, or None for no limit.
