@@ -677,8 +677,8 @@ print(slept[1])
 
 # %% tags=["hide-input", "check"]
 claim(
-    "Of {n} requests {answered} were answered, and the one for an hour failed alone. All of it took "
-    "{wall:.1f} s; the process at the end is another one.",
+    "Of {n} requests {answered} were answered, and the one for an hour failed alone. All of it "
+    "took {wall:.1f} s; the process at the end is another one.",
     [isinstance(y, ModelError) for y in slept] == [False, True, False] and first != last,
     n=len(slept),
     answered=sum(not isinstance(y, ModelError) for y in slept),
@@ -1008,8 +1008,8 @@ if HTTP:
     say(
         "**Greedy batching with the model in a process**, over others:\n\n"
         + "\n".join(lines)
-        + "\n\nOf the two settings of LitServe that with the better mean, for each cell. Ratios are "
-        "paired by repetition: geometric means of {n} with 95 % intervals, not corrected for the "
+        + "\n\nOf the two settings of LitServe that with the better mean, for each cell. Ratios "
+        "are paired by repetition: geometric means of {n} with 95 % intervals, not corrected for the "
         "{cells} of them. “Higher” is good for what is served, “lower” for p50 and p99.",
         n=HTTP["repetitions"],
         cells=9 * len(HTTP["loads"]),
@@ -1024,16 +1024,16 @@ else:
 # %% [markdown] tags=["skip"]
 # Clients and server share the machine and its cores here; over a real network the connection adds
 # its own time. In the version measured, the worker of LitServe without a delay
-# [asks its queue](https://github.com/Lightning-AI/LitServe/blob/main/src/litserve/loops/base.py) over
-# and over, which takes CPU time even while nobody sends a request. Ours sleeps until one wakes it.
+# [asks its queue](https://github.com/Lightning-AI/LitServe/blob/main/src/litserve/loops/base.py)
+# over and over, which takes CPU time even while nobody sends a request. Ours sleeps until one wakes it.
 
 # %% [markdown] tags=["slide"]
 # ### A minute of ten times too much, over HTTP
 #
 # The model triples a number and takes 50 ms a call, for at most 2 requests: 40 a second. For 60
 # seconds 400 a second are offered. Each request has a number of its own, so an answer that went
-# astray would show. This is one run: it shows that nothing was lost here, and no rate. Beside it the
-# first seconds of the same, with a queue that refuses nobody.
+# astray would show. This is one run: it shows that nothing was lost here, and no rate. Beside it
+# the first seconds of the same, with a queue that refuses nobody.
 
 # %% tags=["long", "hide-input"] name="overload"
 import threading
@@ -1112,10 +1112,10 @@ if FLOOD:
         queue=max(FLOOD["queue"]),
     )
     claim(
-        "**Memory.** With a queue that refuses nobody, the server's memory grew by {each:.0f} kB for "
-        "each request that waited; {waited:,.0f} did, after 8 s. At that rate all that were refused "
-        "here would take {all:,.0f} MB. With the bounded queue it grew by {grown:.0f} MB, less than "
-        "a tenth of that.",
+        "**Memory.** With a queue that refuses nobody, the server's memory grew by {each:.0f} kB "
+        "for each request that waited, at most {waited:,.0f} of them. At that rate all that were "
+        "refused here would take {all:,.0f} MB. With the bounded queue it grew by {grown:.0f} MB, "
+        "less than a tenth of that.",
         grown < each * FLOOD["refused"] / 10,
         each=1e3 * each,
         waited=max(FLOOD["unbounded_queue"]),
@@ -1149,8 +1149,8 @@ else:
 #    thread and hangs, the server must be started anew; `/healthz` tells whoever starts it.
 # 7. **What is JSON?** [Python's reader](https://docs.python.org/3/library/json.html) takes `NaN`, a
 #    name twice, and nesting until it fails. Refuse them before the model sees them.
-# 8. **Workers.** With n [worker processes of uvicorn](https://www.uvicorn.org/deployment/) there are
-#    n models, n caches and n queues.
+# 8. **Workers.** With n [worker processes of uvicorn](https://www.uvicorn.org/deployment/) there
+#    are n models, n caches and n queues.
 # 9. **Idle connections.** A server closes them, uvicorn after its
 #    [`--timeout-keep-alive`](https://www.uvicorn.org/settings/#timeouts), by default 5 s. A request
 #    that goes out on one at that moment gets no response, as happened to our first clients. Let a
@@ -1178,8 +1178,8 @@ else:
 # - **A service-level objective** says "p99 below 50 ms at 500 requests/s". Choose the largest batch
 #   so that $a + b\,m$ leaves room for waiting, as Clipper adapts it {cite:p}`crankshaw2017clipper`.
 # - **Language models** answer one token at a time, and requests end at different steps. Orca
-#   schedules each step anew {cite:p}`yu2022orca`: a request may come in or go out after any of them,
-#   which is called *continuous batching* today. Memory for keys and values bounds the batch;
+#   schedules each step anew {cite:p}`yu2022orca`: a request may come in or go out after any of
+#   them, which is called *continuous batching* today. Memory for keys and values bounds the batch;
 #   PagedAttention keeps them in pages, so that little is wasted {cite:p}`kwon2023pagedattention`.
 # - **Autoscaling** follows the queue's length or the time waited; utilisation says little near 1.
 #   New servers take time to start, so there must be room before.
@@ -1191,8 +1191,8 @@ else:
 # Clients and server shared one machine here: no network, no TLS, no proxy. `create_app` knows no
 # users and no rates per client; both belong before it. The simulation has fixed service times and
 # one server; a service has one model, in one thread or process. Real arrivals come in bursts, which
-# are worse than Poisson. At work: LitServe (small, Python), Triton Inference Server (many frameworks,
-# GPUs), Ray Serve (many machines, autoscaling); vLLM for language models.
+# are worse than Poisson. At work: LitServe (small, Python), Triton Inference Server (many
+# frameworks, GPUs), Ray Serve (many machines, autoscaling); vLLM for language models.
 
 # %% [markdown] tags=["slide"]
 # ## Slips that still run

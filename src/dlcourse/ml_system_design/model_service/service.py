@@ -370,7 +370,7 @@ class ModelService:
             self._finish(left, ServiceClosed("the service closed before the answer came"))
 
     async def _answer(self, batch: list[_Job]) -> None:
-        """Run a batch; a function of its own, so that nothing holds it while the next is awaited."""
+        """Run a batch; a function of its own, so that nothing holds it while the next comes."""
         outcomes = await self._call(batch)
         if len(batch) > 1 and type(outcomes) is ModelError:  # it raised
             await self._one_by_one(batch)
