@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -188,6 +189,15 @@ def test_behind_a_service_the_hanging_and_the_deadly_request_fail_alone():
     assert (first, third, last) == (2, 6, 10)
     assert isinstance(hung, ModelError) and isinstance(hung.__cause__, ModelProcessTimeout)
     assert isinstance(died, ModelError) and isinstance(died.__cause__, ModelProcessDied)
+
+
+def test_a_limit_of_any_length_is_kept_to_and_one_of_other_sockets_is_not():
+    socket.setdefaulttimeout(0.01)
+    try:
+        with ModelProcess(doubling, timeout=1e300) as model:
+            assert (model([SLOW, 1]) == [2 * SLOW, 2]).all()
+    finally:
+        socket.setdefaulttimeout(None)
 
 
 def test_closing_ends_the_process_and_the_call_that_runs_and_leaves_no_zombie():

@@ -41,7 +41,7 @@ class ModelProcess:
     request of that batch is then tried alone, so that the one at fault fails alone.
 
     The process ends with the block, and when this process ends in whatever way. It is killed, so
-    nothing that its model has open is closed in order.
+    nothing that its model has open is closed in order. Not on Windows, whose pipes have no limits.
 
     Args:
         factory: makes the model: ``(n, *shape) -> (n, *answer_shape)``. Called in the new process,
@@ -176,9 +176,10 @@ def _limit(connection: Connection, seconds: float | None) -> None:
     A timer's thread would need the interpreter's lock several times a call, and wait for it each
     time while the event loop is busy.
     """
-    whole, part = divmod(seconds or 0.0, 1)  # 0 is no limit
+    whole, part = divmod(min(seconds or 0.0, 1e9), 1)  # 0 is no limit, and so are 31 years
     time = struct.pack("@ll", int(whole), max(int(1e6 * part), 1 if seconds else 0))  # a timeval
     with socket.socket(fileno=os.dup(connection.fileno())) as end:  # of a pair of sockets
+        end.setblocking(True)  # whatever Python's default for new sockets
         for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
             end.setsockopt(socket.SOL_SOCKET, option, time)
 
