@@ -28,6 +28,9 @@ from .feature_engineering.standardizer import Standardizer as Standardizer
 from .model_service.app import create_app as create_app
 from .model_service.errors import BadModelOutput as BadModelOutput
 from .model_service.errors import ModelError as ModelError
+from .model_service.errors import ModelProcessDied as ModelProcessDied
+from .model_service.errors import ModelProcessError as ModelProcessError
+from .model_service.errors import ModelProcessTimeout as ModelProcessTimeout
 from .model_service.errors import ServiceClosed as ServiceClosed
 from .model_service.errors import ServiceError as ServiceError
 from .model_service.errors import ServiceFull as ServiceFull
@@ -36,6 +39,7 @@ from .model_service.keys import content_key as content_key
 from .model_service.model_files import ModelFileError as ModelFileError
 from .model_service.model_files import load_model as load_model
 from .model_service.model_files import save_model as save_model
+from .model_service.process import ModelProcess as ModelProcess
 from .model_service.queueing import QueueTimes as QueueTimes
 from .model_service.queueing import poisson_arrivals as poisson_arrivals
 from .model_service.queueing import pollaczek_khinchine_wait as pollaczek_khinchine_wait
