@@ -196,6 +196,8 @@ def test_utilisation_can_not_see_a_queue_and_requests_can():
     state = FleetState(time=0.0, replicas=10, ready=10, inside=200, busy=1.0)
     assert by_utilisation(0.7)(state) == 15
     assert by_requests(0.7)(state) == 286
+    starting = FleetState(time=0.0, replicas=15, ready=10, inside=200, busy=1.0)
+    assert by_utilisation(0.7)(starting) == 15  # those on their way are not asked for again
     calm = FleetState(time=0.0, replicas=10, ready=10, inside=7, busy=0.7)
     assert by_utilisation(0.7)(calm) == 10 and by_requests(0.7)(calm) == 10
 

@@ -46,7 +46,7 @@ def serve_replicas(address: str, replicas: int, count: int = 400, callers: int =
     """
     from ray import serve
 
-    from dlcourse.ml_system_design.scaling_out import ray_app
+    from dlcourse.ml_system_design.experiments import ray_app
 
     serve.run(ray_app.deployment(replicas), name="model", route_prefix="/predict")
     x = np.random.default_rng(0).standard_normal((count, *ray_app.SHAPE), dtype=np.float32)
@@ -78,9 +78,11 @@ def serve_replicas(address: str, replicas: int, count: int = 400, callers: int =
     with ThreadPoolExecutor(1) as pool:
         seconds, refused = pool.submit(lambda: asyncio.run(all_callers())).result()
     good = [i for i, answer in enumerate(answers) if answer is not None]
+    if not good:
+        raise RuntimeError("no request was answered: look into Ray's logs")
     processes = [answers[i]["replica"] for i in good]
     return {
-        "rate": count / seconds, "failed": count - len(good), "refused": refused,
+        "rate": len(good) / seconds, "failed": count - len(good), "refused": refused,
         "apart": max(float(np.abs(np.array(answers[i]["y"]) - right[i]).max()) for i in good),
         "by_replica": [processes.count(p) for p in sorted(set(processes))],
     }  # fmt: skip

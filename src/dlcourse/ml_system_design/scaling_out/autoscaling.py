@@ -135,9 +135,13 @@ def simulate_fleet(
 
 
 def by_utilisation(target: float = 0.7) -> Callable[[FleetState], int]:
-    """desired = ⌈replicas · busy / target⌉: near an overload ``busy`` is 1, however long the queue."""
+    """desired = ⌈ready · busy / target⌉: near an overload ``busy`` is 1, however long the queue.
+
+    Those that are starting count for nothing yet, as in Kubernetes: with them in the product each
+    look would ask for more, while the first new ones are on their way.
+    """
     target = _checks.finite(target, "target", positive=True)
-    return lambda state: math.ceil(state.replicas * state.busy / target - 1e-9)
+    return lambda state: math.ceil(state.ready * state.busy / target - 1e-9)
 
 
 def by_requests(target: float = 0.7) -> Callable[[FleetState], int]:

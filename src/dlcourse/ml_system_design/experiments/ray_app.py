@@ -1,7 +1,7 @@
 """The chapter's service as a Ray Serve deployment: several replicas, on one machine or many.
 
     pip install "dlcourse[ray-serve]"
-    serve run dlcourse.ml_system_design.scaling_out.ray_app:app
+    serve run dlcourse.ml_system_design.experiments.ray_app:app
     curl -X POST localhost:8000 -d '{"x": [0.5, ...64 numbers]}'
 
 Each replica holds a model and a ``ModelService``, which batches what comes to it. Ray's proxy sends
