@@ -179,7 +179,11 @@ class DiagnosisModel:
 
     @torch.no_grad()
     def _look(self, images: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Logits ``(N,)`` and features ``(N, 2 K)``: mean and largest value of each map."""
+        """Logits ``(N,)`` and features ``(N, 2 K + 2)``.
+
+        Features are mean and largest value of each map, and mean and deviation of the grey levels:
+        a network may see nothing odd in a negative, since it looks for bright spots alone.
+        """
         self._check(images)
         self.network.eval()
         kept: list[Tensor] = []
@@ -192,7 +196,9 @@ class DiagnosisModel:
         if logits.shape != (len(images),):
             raise ValueError(f"the network must give one logit an image: got {tuple(logits.shape)}")
         maps = torch.cat(kept).flatten(2)
-        features = torch.cat([maps.mean(2), maps.amax(2)], 1).double()
+        grey = images.flatten(1)
+        levels = torch.stack([grey.mean(1), grey.std(1)], 1)
+        features = torch.cat([maps.mean(2), maps.amax(2), levels], 1).double()
         if not (torch.isfinite(logits).all() and torch.isfinite(features).all()):
             raise FloatingPointError("the network's output is not finite: no diagnosis")
         return logits.double().cpu().numpy(), features.cpu().numpy()

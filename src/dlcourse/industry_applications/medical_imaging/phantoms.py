@@ -42,7 +42,7 @@ def lumpy_phantoms(
     size: int = 40,
     dimensions: int = 2,
     prevalence: float = 0.5,
-    contrast: float = 0.18,
+    contrast: float = 0.2,
     noise: float = 0.05,
 ) -> Phantoms:
     """Lumpy backgrounds with white noise; in a share of them a Gaussian lesion somewhere.
@@ -72,7 +72,7 @@ def lumpy_phantoms(
         )
     rng = np.random.default_rng(seed)
     rim = 3 * LUMP_WIDTH
-    lumps = rng.poisson(LUMPS_A_PIXEL[dimensions] * (size + 2 * rim) ** dimensions, n)
+    lumps = rng.poisson(LUMPS_A_PIXEL[dimensions] * (size - 1 + 2 * rim) ** dimensions, n)
     images = np.empty((n, *[size] * dimensions), np.float32)
     for image, count in zip(images, lumps, strict=True):
         places = rng.uniform(-rim, size - 1 + rim, (count, dimensions))
