@@ -201,7 +201,7 @@ def moved(at: Hospital, seed: int, *, noise: float, prevalence: float, n: int = 
 
 
 def shortcut(
-    seed: int, n: int = 800, epochs: int = 4, contrast: float = 0.12, size: int = 32
+    seed: int, n: int = 640, epochs: int = 4, contrast: float = 0.12, size: int = 32
 ) -> dict:
     """A network whose positive training pictures carry a marker, on tests with and without it."""
 
@@ -209,7 +209,7 @@ def shortcut(
         return lumpy_phantoms(count, 500_000 + 10 * seed + part, size=size, contrast=contrast)
 
     training, _ = add_marker(pictures(0, n), seed, positives=0.9, negatives=0.05)
-    plain = pictures(1, 600)
+    plain = pictures(1, 400)
     same, marked = add_marker(plain, seed + 1, positives=0.9, negatives=0.05)
     swapped, _ = add_marker(plain, seed + 2, positives=0.05, negatives=0.9)
     torch.manual_seed(seed)
