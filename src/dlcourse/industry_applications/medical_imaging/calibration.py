@@ -143,7 +143,8 @@ def adjust_prevalence(
     p = _checks.row(probabilities, "probabilities")
     if p.min() < 0 or p.max() > 1:
         raise ValueError("probabilities must lie in [0, 1]")
-    old, new = _checks.share(prevalence, "prevalence"), _checks.share(new_prevalence, "new_prevalence")
+    old = _checks.share(prevalence, "prevalence")
+    new = _checks.share(new_prevalence, "new_prevalence")
     with np.errstate(divide="ignore"):
         return expit(logit(p) + logit(new) - logit(old))
 

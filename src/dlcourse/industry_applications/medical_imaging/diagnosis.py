@@ -109,9 +109,8 @@ class DiagnosisModel:
             TypeError, ValueError: images that ``diagnose`` would refuse, one class only, or too
                 few cases for what is asked.
         """
-        unsure, unlike = _checks.share(refer_share, "refer_share"), _checks.share(
-            outlier_share, "outlier_share"
-        )
+        unsure = _checks.share(refer_share, "refer_share")
+        unlike = _checks.share(outlier_share, "outlier_share")
         known_logits, known = self._look(training_images)
         _, classes = _checks.scores_and_labels(known_logits, training_labels)
         logits, features = self._look(images)
