@@ -4,8 +4,9 @@
 #
 # A classifier of images gives a score. A doctor needs more: a decision that misses few of the sick,
 # a probability that means what it says, a picture of what the score rests on, and silence where the
-# model does not know. At the end of this section you can choose a threshold with a promise, calibrate
-# and judge probabilities, draw and test heat maps, and notice when a second hospital is another world.
+# model does not know. At the end of this section you can choose a threshold with a promise,
+# calibrate and judge probabilities, draw and test heat maps, and notice when a second hospital is
+# another world.
 #
 # You need: convolutions and Bayes' rule; no GPU. **Nothing here is a medical device, and no number
 # of this page says anything about patients.**
@@ -63,8 +64,8 @@ def spread(values, digits=3):
 #
 # 569 tumours of the breast were measured under the microscope, 30 numbers each
 # {cite:p}`street1993nuclear`; the table ships with scikit-learn. A logistic regression learned from
-# 40 % of them. **From which probability on should one call a tumour malignant?** Move the threshold,
-# and the share of malignant tumours among those who come.
+# 40 % of them. **From which probability on should one call a tumour malignant?** Move the
+# threshold, and the share of malignant tumours among those who come.
 
 # %% tags=["hide-input"]
 TABLE = load_breast_cancer()
@@ -87,7 +88,7 @@ SPLITS = {seed: split_table(seed) for seed in SEEDS}
 
 
 def thousand(threshold, prevalence):
-    """Of 1,000 who come: found, missed, called though healthy, passed; by the test part's shares."""
+    """Of 1,000 who come: found, missed, called though healthy, passed; by the test part."""
     point = operating_point(*SPLITS[0][1], threshold)
     sick, well = 1000 * prevalence, 1000 * (1 - prevalence)
     return (sick * point.sensitivity, sick * (1 - point.sensitivity),
@@ -169,7 +170,8 @@ explore(
 # $$ (eq-medical-gradcam)
 #
 # **When to ask a person.** Two reasons: the label is probably wrong, which the calibrated
-# probability says; or the image is unlike the training images, of which the probability knows nothing.
+# probability says; or the image is unlike the training images, of which the probability knows
+# nothing.
 
 # %% [markdown] tags=["skip"]
 # :::{diagram} figures/1a_medical_imaging.svg
@@ -194,8 +196,8 @@ show_source(choose_threshold)
 
 # %% [markdown] tags=["skip"]
 # The interval of a share is exact {cite:p}`clopper1934confidence`. We hold it to scipy's, and the
-# promise of equation {eq}`eq-medical-tolerance` to a simulation: scores of the sick are normal, so the
-# true sensitivity of each chosen threshold is known.
+# promise of equation {eq}`eq-medical-tolerance` to a simulation: scores of the sick are normal, so
+# the true sensitivity of each chosen threshold is known.
 
 # %% tags=["hide-input", "check"]
 for k, n in ((0, 20), (19, 20), (187, 200)):
@@ -214,9 +216,9 @@ def kept_promises(seed, confidence, draws=100, sick=100):
 
 KEPT = {c: [kept_promises(seed, c) for seed in SEEDS] for c in (0.5, 0.95)}
 claim(
-    "Of validation sets with 100 sick cases, the promise of a sensitivity of 0.95 is kept in {sure} "
-    "with confidence 0.95, and in {even} with confidence 0.5 (mean and range over {n} seeds of 100 "
-    "sets).",
+    "Of validation sets with 100 sick cases, the promise of a sensitivity of 0.95 is kept in "
+    "{sure} with confidence 0.95, and in {even} with confidence 0.5 (mean and range over {n} seeds "
+    "of 100 sets).",
     np.mean(KEPT[0.95]) > 0.92 and np.mean(KEPT[0.5]) < 0.75,
     sure=spread(KEPT[0.95], 2),
     even=spread(KEPT[0.5], 2),
@@ -245,13 +247,15 @@ say(
 )
 low, high = CUTS["chosen, confidence 0.95"][0].sensitivity_interval
 LISTING, OURS = (
-    [p.sensitivity for p in CUTS[name]] for name in ("0.95, the sensitivity itself", "chosen, confidence 0.95")
+    [p.sensitivity for p in CUTS[name]]
+    for name in ("0.95, the sensitivity itself", "chosen, confidence 0.95")
 )
 gap, half = paired(OURS, LISTING)
 claim(
     "Mean and range over {n} splits of the table. A cut at 0.95 finds {listing} of the malignant "
-    "tumours; the threshold with confidence 0.95 finds {gap:.2f} ± {half:.2f} more, paired. One test "
-    "part has {sick} malignant tumours, so its sensitivity is known from {low:.2f} to {high:.2f} only.",
+    "tumours; the threshold with confidence 0.95 finds {gap:.2f} ± {half:.2f} more, paired. One "
+    "test part has {sick} malignant tumours, so its sensitivity is known from {low:.2f} to "
+    "{high:.2f} only.",
     gap > half and max(LISTING) < 0.95,
     n=len(SEEDS), gap=gap, half=half, low=low, high=high,
     listing=spread(LISTING, 2),
@@ -263,7 +267,8 @@ values = {pi: predictive_values(0.95, 0.8, pi)[0] for pi in (0.5, 0.1, 0.01)}
 claim(
     "Prevalence decides what a positive result means. With sensitivity 0.95 and specificity 0.80, "
     "as the document wants them, the PPV is {half:.2f} where half are sick, {tenth:.2f} where a "
-    "tenth is, and {hundredth:.3f} in a screening of healthy people of whom one in a hundred is sick.",
+    "tenth is, and {hundredth:.3f} in a screening of healthy people of whom one in a "
+    "hundred is sick.",
     values[0.5] > 0.8 and values[0.01] < 0.05,
     half=values[0.5], tenth=values[0.1], hundredth=values[0.01],
 )  # fmt: skip
@@ -289,7 +294,8 @@ ax.plot(GRID, model.mean(0), label="model")
 ax.fill_between(GRID, model.min(0), model.max(0), alpha=0.25)
 ax.plot(GRID, BENEFIT[0].treat_all, "--", label="treat all")
 ax.axhline(0, color="k", lw=1, ls=":", label="treat nobody")
-ax.set(xlabel="threshold probability t", ylabel="net benefit (found diseases a person)", ylim=(-0.1, 0.45))
+ax.set(xlabel="threshold probability t", ylabel="net benefit (found diseases a person)")
+ax.set(ylim=(-0.1, 0.45))
 ax.legend(fontsize=8)
 plt.show()
 
@@ -298,8 +304,8 @@ best = np.maximum(0, np.array([curve.treat_all for curve in BENEFIT]))
 inside = (GRID >= 0.1) & (GRID <= 0.9)
 claim(
     "Between t = 0.1 and 0.9 the model is above both policies in all {n} splits, by {least:.3f} at "
-    "least. At t = {small:.2f} it is {gain:+.3f} against treating all: where a miss is so much worse "
-    "than a needless treatment, little is left to gain.",
+    "least. At t = {small:.2f} it is {gain:+.3f} against treating all: where a miss is so much "
+    "worse than a needless treatment, little is left to gain.",
     (model - best)[:, inside].min() > 0,
     n=len(SEEDS),
     least=(model - best)[:, inside].min(),
@@ -315,7 +321,8 @@ claim(
 #
 # No set of labelled medical images may ship with this course. So we make pictures: the *lumpy
 # background* with which observers have been studied for thirty years {cite:p}`rolland1992effect`,
-# and in half of them a faint Gaussian lesion somewhere. The truth, and the lesion's place, are known.
+# and in half of them a faint Gaussian lesion somewhere. The truth, and the lesion's place, are
+# known.
 
 # %% tags=["hide-input"]
 HOSPITAL = study.hospital(0, (1500, 1000, 1500), 32)
@@ -382,8 +389,8 @@ plt.show()
 
 # %% tags=["hide-input", "check"]
 say(
-    "ECE {raw:.3f} before and {after:.3f} after; perfect probabilities would show {chance:.3f} on so "
-    "many cases, by chance. The AUC can't change: dividing by T keeps the order.",
+    "ECE {raw:.3f} before and {after:.3f} after; perfect probabilities would show {chance:.3f} on "
+    "so many cases, by chance. The AUC can't change: dividing by T keeps the order.",
     raw=row["ece_raw"], after=row["ece"], chance=row["ece_chance"],
 )  # fmt: skip
 
@@ -407,8 +414,8 @@ with torch.no_grad():
     by_hand = F.relu(torch.einsum("k,nkhw->nhw", network.head.weight[0], maps)) / maps[0, 0].numel()
     difference = (MODEL.grad_cam.attribute(TEST.images[sick]) - by_hand).abs().max()
 claim(
-    "Largest difference from the closed form over {n} pictures: {difference:.1g}, where the largest "
-    "value is {largest:.3f}.",
+    "Largest difference from the closed form over {n} pictures: {difference:.1g}, where the "
+    "largest value is {largest:.3f}.",
     difference < 1e-5 < 1e-2 * by_hand.max(),
     n=int(sick.sum()),
     difference=float(difference),
@@ -457,9 +464,9 @@ crops = torch.cat([
 ])  # fmt: skip
 odd = MODEL.screen(crops)
 claim(
-    "Of {n} crops of these two pictures the model refers {referred} as unlike its training images; of "
-    "test phantoms {own:.1%}, where 1 % was asked for. By the probability alone {unsure} of the crops "
-    "would be referred, and the others diagnosed.",
+    "Of {n} crops of these two pictures the model refers {referred} as unlike its training images; "
+    "of test phantoms {own:.1%}, where 1 % was asked for. By the probability alone {unsure} of the "
+    "crops would be referred, and the others diagnosed.",
     odd.unlike.mean() > 0.9 and FOUND.unlike.mean() < 0.03,
     n=len(crops),
     referred=int(odd.unlike.sum()),
@@ -511,7 +518,8 @@ if CONTEST:
     say(
         "| | AUC on test |\n|---|---|\n"
         + "\n".join(f"| {name} | {spread(values)} |" for name, values in aucs.items())
-        + f"\n\nMean and range over {len(per_seed('auc'))} seeds; learning rate {CONTEST['rate']:g}."
+        + f"\n\nMean and range over {len(per_seed('auc'))} seeds; learning rate "
+        + f"{CONTEST['rate']:g}."
     )
     gap, half = paired(aucs["scanning observer"], aucs["network"])
     claim(
@@ -529,9 +537,9 @@ if CONTEST:
         after=spread(per_seed("ece")), gain=gain, half=half, chance=spread(per_seed("ece_chance")),
     )  # fmt: skip
     claim(
-        "Sensitivity on test {sensitivity}, and its mean is at least 0.95; the 95 % intervals reach "
-        "from {low:.3f} to {high:.3f}. Specificity {specificity}. A cut of the raw probability at "
-        "0.95 finds {listing}.",
+        "Sensitivity on test {sensitivity}, and its mean is at least 0.95; the 95 % intervals "
+        "reach from {low:.3f} to {high:.3f}. Specificity {specificity}. A cut of the raw "
+        "probability at 0.95 finds {listing}.",
         np.mean(per_seed("sensitivity")) >= 0.95 and max(per_seed("listing")) < 0.95,
         sensitivity=spread(per_seed("sensitivity")), low=min(per_seed("sensitivity_low")),
         high=max(per_seed("sensitivity_high")), specificity=spread(per_seed("specificity")),
@@ -560,7 +568,8 @@ say(
 claim(
     "With all {layers} layers drawn anew (convolutions and norms), {hits:.1%} of the maps point at "
     "the lesion, from {before:.1%}, and their correlation with the trained maps is {likeness:.2f}. "
-    "With the last layer alone drawn anew it is {head:.2f}, and {still:.1%} still point at the lesion.",
+    "With the last layer alone drawn anew it is {head:.2f}, and {still:.1%} still point "
+    "at the lesion.",
     SANITY[-1]["hits"] < 0.1 and SANITY[-1]["likeness"] < 0.5 and SANITY[0]["hits"] > 0.8,
     layers=SANITY[-1]["layers"], hits=SANITY[-1]["hits"], before=SANITY[0]["hits"],
     likeness=SANITY[-1]["likeness"], head=SANITY[1]["likeness"], still=SANITY[1]["hits"],
@@ -586,9 +595,9 @@ say(
     + "\n".join(f"| {name} | {spread([t['auc'][name] for t in TRICKED], 2)} |" for name in tests)
 )
 claim(
-    "On a test like the training pictures the AUC is {good}; without the marker it is {bad}. The heat "
-    "map's largest value lies on the marker in {marker} of the marked pictures with a lesion, and on "
-    "the lesion in {lesion}. Mean and range over {n} seeds.",
+    "On a test like the training pictures the AUC is {good}; without the marker it is {bad}. The "
+    "heat map's largest value lies on the marker in {marker} of the marked pictures with a lesion, "
+    "and on the lesion in {lesion}. Mean and range over {n} seeds.",
     min(t["auc"]["as in training"] for t in TRICKED) > 0.85
     and max(t["auc"]["no marker"] for t in TRICKED) < 0.7
     and min(t["on_marker"] for t in TRICKED) > 0.9,
@@ -664,10 +673,10 @@ repaired = adjust_prevalence(rare["probability"], 0.5, guess)
 mended = expected_calibration_error(repaired, rare["labels"])
 claim(
     "**Noise** of 0.07 in place of 0.05 takes the specificity from {spec:.2f} to {bad:.2f}. It is "
-    "noticed without labels: {unlike:.0%} of the pictures are unlike the training pictures, where 1 % "
-    "was asked for (exact binomial test: p below 10⁻⁶). **Prevalence** of 5 % in place of 50 % leaves sensitivity and "
-    "specificity about as they are and takes the PPV from {ppv:.2f} to {low:.2f}, and the ECE from "
-    "{ece:.3f} to {worse:.3f}. Its estimate without labels is "
+    "noticed without labels: {unlike:.0%} of the pictures are unlike the training pictures, where "
+    "1 % was asked for (exact binomial test: p below 10⁻⁶). **Prevalence** of 5 % in place of 50 % "
+    "leaves sensitivity and specificity about as they are and takes the PPV from {ppv:.2f} to "
+    "{low:.2f}, and the ECE from {ece:.3f} to {worse:.3f}. Its estimate without labels is "
     "{guess:.3f} (in truth {truth:.3f}), and the probabilities that it mends have an ECE of "
     "{mended:.3f}.",
     noisy["specificity"] < home["specificity"] - 0.2 and alarm < 1e-6
@@ -677,7 +686,7 @@ claim(
     truth=float(np.mean(rare["labels"])), mended=mended,
 )  # fmt: skip
 if CONTEST:
-    lines = ["| hospital | sensitivity | specificity | PPV | ECE | unlike | prevalence, estimated |"]
+    lines = ["| hospital | sensitivity | specificity | PPV | ECE | unlike | estimate of π |"]
     lines.append("|---" * 7 + "|")
     titles = {"home": "the same", "rare": "5 % sick", "noisy": "noise 0.065", "both": "both"}
     for name, title in titles.items():
@@ -695,8 +704,9 @@ if CONTEST:
 # %% [markdown] tags=["slide"]
 # ## Knowing when to ask
 #
-# The model's `uncertainty` is the calibrated probability that its label is wrong. Leave out the most
-# uncertain cases, and the error among the rest should fall, and be the mean of the uncertainties.
+# The model's `uncertainty` is the calibrated probability that its label is wrong. Leave out the
+# most uncertain cases, and the error among the rest should fall, and be the mean of the
+# uncertainties.
 
 # %% mystnb={"figure": {"caption": "Error among the cases that the model keeps, by their share; test pictures. Dashed: what the uncertainties promise. Dotted: cases left out at random.", "name": "fig-medical-coverage"}, "image": {"alt": "The measured error rises with the share that is kept, near the dashed promise and below the dotted constant line."}} tags=["hide-input", "plot"]
 order = np.argsort(FOUND.uncertainty)
@@ -715,7 +725,8 @@ plt.show()
 # %% tags=["hide-input", "check"]
 at_80 = error[int(0.8 * len(order))]
 claim(
-    "All cases: {all:.1%} wrong. The 80 % of least uncertainty: {kept:.1%}, promised {promise:.1%}.",
+    "All cases: {all:.1%} wrong. The 80 % of least uncertainty: {kept:.1%}, promised "
+    "{promise:.1%}.",
     at_80 < 0.6 * wrong.mean(),
     all=wrong.mean(), kept=at_80, promise=promised[int(0.8 * len(order))],
 )  # fmt: skip
@@ -750,14 +761,16 @@ def lots(seed, by_patient, patients=60, pictures=6):
     x = x + 0.05 * rng.standard_normal(x.shape)
     label = np.repeat(rng.permutation(patients) % 2, pictures)
     groups = np.repeat(np.arange(patients), pictures) if by_patient else np.arange(len(x))
-    train, test = next(GroupShuffleSplit(1, test_size=0.3, random_state=seed).split(x, label, groups))
+    split = GroupShuffleSplit(1, test_size=0.3, random_state=seed)
+    train, test = next(split.split(x, label, groups))
     return KNeighborsClassifier(1).fit(x[train], label[train]).score(x[test], label[test])
 
 
 BY_PICTURE, BY_PATIENT = ([lots(seed, how) for seed in SEEDS] for how in (False, True))
 claim(
-    "Split by picture, it is right in {picture} of the test pictures; split by patient, in {patient} "
-    "(mean and range over {n} seeds; chance 0.5). The first number is a memory of patients.",
+    "Split by picture, it is right in {picture} of the test pictures; split by patient, in "
+    "{patient} (mean and range over {n} seeds; chance 0.5). The first number is a memory of "
+    "patients.",
     min(BY_PICTURE) > 0.9 and abs(np.mean(BY_PATIENT) - 0.5) < 0.15,
     picture=spread(BY_PICTURE, 2),
     patient=spread(BY_PATIENT, 2),
@@ -789,7 +802,9 @@ if GPU:
             for name, row in GPU["rates"].items()
         )
         + "\n\nMedian and range of interleaved steps. bfloat16 against float32: "
-        + ", ".join(f"{middle[f'{d}-D bfloat16'] / middle[f'{d}-D float32']:.2f} in {d}-D" for d in (2, 3))
+        + ", ".join(
+            f"{middle[f'{d}-D bfloat16'] / middle[f'{d}-D float32']:.2f} in {d}-D" for d in (2, 3)
+        )
         + "."
     )
     full, brief = ([r[t]["auc"] for r in GPU["runs"]] for t in ("float32", "bfloat16"))
@@ -806,15 +821,15 @@ else:
 # %% [markdown] tags=["slide"]
 # ## What regulation and practice demand
 #
-# - **A product, not a model.** Software that diagnoses is a medical device: in the EU under Regulation
-#   2017/745, most often class IIa or higher, and a high-risk system under the AI Act (Regulation
-#   2024/1689); in the US cleared by the FDA. The *intended use* names disease, patients, users and
-#   place, and each claim is made for it alone.
+# - **A product, not a model.** Software that diagnoses is a medical device: in the EU under
+#   Regulation 2017/745, most often class IIa or higher, and a high-risk system under the AI Act
+#   (Regulation 2024/1689); in the US cleared by the FDA. The *intended use* names disease,
+#   patients, users and place, and each claim is made for it alone.
 # - **A plan for changes.** A model that is trained anew is another device, unless a plan says
 #   beforehand what may change and how it is checked (the FDA's predetermined change control plan).
-# - **Reports that can be judged.** STARD for diagnostic accuracy {cite:p}`bossuyt2015stard`, TRIPOD+AI
-#   for prediction models {cite:p}`collins2024tripodai`: who was asked, who was left out, which
-#   threshold was fixed before the test, and intervals with every number.
+# - **Reports that can be judged.** STARD for diagnostic accuracy {cite:p}`bossuyt2015stard`,
+#   TRIPOD+AI for prediction models {cite:p}`collins2024tripodai`: who was asked, who was left out,
+#   which threshold was fixed before the test, and intervals with every number.
 # - **A trial.** A good AUC on stored images says little of what happens to patients.
 # - **Afterwards.** Incidents are reported, and performance is watched for as long as it is sold.
 #
@@ -826,8 +841,8 @@ else:
 #    needs. In `inference_mode` it can't, and says so.
 # 3. **All negative.** Where nothing speaks for the disease, ReLU leaves a map of zeros. Scaling it
 #    to [0, 1] would blow up noise; compare maps on one scale.
-# 4. **Windows.** CT stores Hounsfield units; a DICOM window maps some of them to grey. The standard's
-#    function has a half in it that is easily lost:
+# 4. **Windows.** CT stores Hounsfield units; a DICOM window maps some of them to grey. The
+#    standard's function has a half in it that is easily lost:
 
 # %% tags=["nbval-check-output"]
 hounsfield = np.array([-1000.0, -160.0, 40.0, 239.0, 1000.0])  # air, …, bone
@@ -848,7 +863,8 @@ for image in (torch.zeros(1, 64, 64), 255 * torch.ones(1, 32, 32), torch.zeros(1
 #
 # - **External validation**: other hospitals, scanners and years; results by age, sex and device.
 # - **Patients, not images** are the unit: splits, intervals and bootstraps go by patient.
-# - **Reference standard**: who said what is true, blind to the model? Labels from reports are noisy.
+# - **Reference standard**: who said what is true, blind to the model? Labels from reports are
+#   noisy.
 # - **Spectrum**: a test of clear cases and healthy students flatters any method.
 # - **Readers**: a study with doctors, with and without the model, on the same cases.
 # - **Heat maps explain little.** They say where, not why; a map in the right place is no proof.
@@ -875,7 +891,8 @@ p = torch.tensor([0.02])  # nearly certainly healthy
 print("confidence by the largest probability:", round(p.max().item(), 2))
 print("three patients, one number:", round(torch.tensor([0.02, 0.5, 0.99]).max().item(), 2))
 logit = torch.tensor([1.5])
-print("a logit of 1.5 is above 0.95:", bool(logit > 0.95), "- its probability:", bool(logit.sigmoid() > 0.95))
+print("a logit of 1.5 is above 0.95:", bool(logit > 0.95))
+print("its probability is above 0.95:", bool(logit.sigmoid() > 0.95))
 
 # %% [markdown] tags=["skip"]
 # ## Quiz
@@ -890,7 +907,8 @@ print("a logit of 1.5 is above 0.95:", bool(logit > 0.95), "- its probability:",
 # - What a positive result means depends on the prevalence.
 # - Calibrate on validation cases, and judge decisions by their net benefit.
 # - A heat map must change when the weights do, and may uncover a shortcut.
-# - Refer what is unsure, and what is unlike the training images; watch both shares at each hospital.
+# - Refer what is unsure, and what is unlike the training images; watch both shares at each
+#   hospital.
 #
 # References: each citation above leads to its source; the
 # {doc}`bibliography </book/bibliography>` lists them all.

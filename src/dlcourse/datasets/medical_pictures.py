@@ -16,7 +16,7 @@ SKIMAGE_PICTURES = Wheel(
     file="scikit_image-0.26.0-cp312-cp312-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl",
     sha256="7df650e79031634ac90b11e64a9eedaf5a5e06fcd09bcd03a34be01745744466",
     size=13_561_683,
-    licence="retina: CC0 1.0; tissue: no known copyright restrictions (both as scikit-image states)",
+    licence="retina: CC0 1.0; tissue: no known copyright restrictions (as scikit-image states)",
     credit=(
         "Retina: Mikael Häggström (2014), CC0 1.0. Stained tissue: Center for Microscopy and "
         "Molecular Imaging, no known copyright restrictions. Both from scikit-image 0.26.0."

@@ -31,7 +31,8 @@ def edges():
         "no gradient": {"activations": a, "gradients": torch.zeros_like(a)},
         "all against": {"activations": a.abs(), "gradients": -torch.ones_like(a)},
         "gradients in one place": {
-            "activations": a, "gradients": torch.zeros_like(a).index_fill(3, torch.tensor([1]), 3.0),
+            "activations": a,
+            "gradients": torch.zeros_like(a).index_fill(3, torch.tensor([1]), 3.0),
         },
     }  # fmt: skip
 
@@ -85,10 +86,12 @@ for each picture of a batch: `(N, K, h, w)` gives `(N, h, w)`.
     mistakes={
         "listing_no_gradients": Mistake(
             answer=listing_no_gradients,
-            hint="without gradients the map does not know the score. The document's pass runs under "
-            "no_grad, and has none.",
+            hint="without gradients the map does not know the score. The document's pass runs "
+            "under no_grad, and has none.",
         ),
-        "no_relu": Mistake(answer=no_relu, hint="the ReLU is missing: only what speaks for it counts."),
+        "no_relu": Mistake(
+            answer=no_relu, hint="the ReLU is missing: only what speaks for it counts."
+        ),
         "place_by_place": Mistake(
             answer=place_by_place,
             hint="that is gradient times activation. Grad-CAM has one weight for a whole map.",

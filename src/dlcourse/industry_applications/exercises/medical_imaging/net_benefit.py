@@ -52,9 +52,8 @@ def no_price(probabilities, labels, t):
 
 def price_upside_down(probabilities, labels, t):
     treated = probabilities >= t
-    return float(
-        np.mean(treated & (labels == 1)) - np.mean(treated & (labels == 0)) * (1 - t) / t
-    )
+    needless = np.mean(treated & (labels == 0))
+    return float(np.mean(treated & (labels == 1)) - needless * (1 - t) / t)
 
 
 def price_without_odds(probabilities, labels, t):
@@ -63,9 +62,7 @@ def price_without_odds(probabilities, labels, t):
 
 
 def above_only(probabilities, labels, t):
-    return net_benefit(probabilities, labels, t) if not (probabilities == t).any() else net_benefit(
-        np.where(probabilities == t, 0.0, probabilities), labels, t
-    )  # fmt: skip
+    return net_benefit(np.where(probabilities == t, 0.0, probabilities), labels, t)
 
 
 def counts(probabilities, labels, t):
@@ -95,7 +92,7 @@ with TP the treated who are sick, FP the treated who are not, and $N$ all cases.
     mistakes={
         "listing_accuracy": Mistake(
             answer=listing_accuracy,
-            hint="that is the accuracy: it holds a miss and a needless treatment to be equally bad.",
+            hint="that is the accuracy: to it a miss and a needless treatment are equally bad.",
         ),
         "no_price": Mistake(answer=no_price, hint="the price t / (1 − t) is missing."),
         "price_upside_down": Mistake(

@@ -23,8 +23,9 @@ Write your prediction down before you run anything; within 2 % of the value coun
     experiment=positive_predictive_value,
     rtol=0.02,
     discussion=r"""
-Of 1,000 people 20 are sick: 18 of them are found. Of the 980 healthy ones 98 are called too. So 18 of
-116 positive results are right, 0.1552. Where half of those who come are sick, the same test has 0.9.
+Of 1,000 people 20 are sick: 18 of them are found. Of the 980 healthy ones 98 are called too. So 18
+of 116 positive results are right, 0.1552. Where half of those who come are sick, the same test has
+0.9.
 """,
     hints=[
         "Count 1,000 people: how many are sick, and how many of them are found?",
@@ -34,13 +35,15 @@ Of 1,000 people 20 are sick: 18 of them are found. Of the 980 healthy ones 98 ar
     mistakes={
         "listing": Mistake(
             answer=0.9,
-            hint="that is the sensitivity: of the sick, the share that is found. The document takes "
-            "it for a probability too. Count who is called.",
+            hint="that is the sensitivity: of the sick, the share that is found. The document "
+            "takes it for a probability too. Count who is called.",
         ),
         "negative": Mistake(
             answer=0.9977, hint="that is the share of *negative* results that are right."
         ),
-        "found": Mistake(answer=0.018, hint="that is the share of all people who are sick and found."),
+        "found": Mistake(
+            answer=0.018, hint="that is the share of all people who are sick and found."
+        ),
         "called": Mistake(answer=0.116, hint="that is the share of all people who are called."),
         "odds": Mistake(
             answer=0.1837,
