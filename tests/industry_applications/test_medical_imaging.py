@@ -29,6 +29,7 @@ from dlcourse.industry_applications import (
     fit_temperature,
     lumpy_phantoms,
     operating_point,
+    peaks,
     pointing_hits,
     predict_logits,
     predictive_values,
@@ -254,6 +255,8 @@ def test_pointing_game():
     maps[0, 4, 5] = maps[1, 0, 0] = 1.0
     at = torch.tensor([[4.0, 3.0], [4, 4], [0, 0]])
     assert pointing_hits(maps, at, 2).tolist() == [True, False, False]  # the last is flat
+    assert peaks(maps).tolist() == [[4, 5], [0, 0], [0, 0]]
+    assert peaks(maps.unsqueeze(1))[0].tolist() == [0, 4, 5]
     with pytest.raises(ValueError, match="without a lesion"):
         pointing_hits(maps, at * math.nan)
 

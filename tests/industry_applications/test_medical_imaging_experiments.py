@@ -26,6 +26,19 @@ def test_judging_counts_the_wrong_ones_that_were_kept(small):
     assert 0 < row["referred"] < 0.5 and row["sensitivity_low"] < row["sensitivity_high"]
 
 
+def test_offset_is_how_far_the_maps_lie_beside_the_lesions(small):
+    class Moved:
+        def __init__(self, model, by):
+            self.model, self.by = model, by
+
+        def grad_cam(self, images):
+            return torch.roll(self.model.grad_cam(images), self.by, (1, 2))
+
+    moved = small._replace(model=Moved(small.model, (2, -1)))
+    difference = study.offset(moved) - study.offset(small)
+    torch.testing.assert_close(difference, torch.tensor([2.0, -1.0]), atol=0.2, rtol=0)
+
+
 def test_nothing_drawn_anew_is_the_same_network_and_all_is_another(small):
     network = small.model.network
     x = small.test.images[:20]

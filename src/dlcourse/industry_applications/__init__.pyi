@@ -11,6 +11,7 @@ from .medical_imaging.diagnosis import DiagnosisModel as DiagnosisModel
 from .medical_imaging.diagnosis import NotCalibrated as NotCalibrated
 from .medical_imaging.diagnosis import Screening as Screening
 from .medical_imaging.grad_cam import GradCAM as GradCAM
+from .medical_imaging.grad_cam import peaks as peaks
 from .medical_imaging.grad_cam import pointing_hits as pointing_hits
 from .medical_imaging.network import LesionNet as LesionNet
 from .medical_imaging.network import predict_logits as predict_logits

@@ -18,7 +18,7 @@ from dlcourse.industry_applications.medical_imaging.calibration import (
     expected_calibration_error,
 )
 from dlcourse.industry_applications.medical_imaging.diagnosis import DiagnosisModel, Screening
-from dlcourse.industry_applications.medical_imaging.grad_cam import GradCAM, pointing_hits
+from dlcourse.industry_applications.medical_imaging.grad_cam import GradCAM, peaks, pointing_hits
 from dlcourse.industry_applications.medical_imaging.network import (
     LesionNet,
     predict_logits,
@@ -120,7 +120,8 @@ def judge(at: Hospital) -> dict[str, float]:
     ]
     wrong = found.label != truth
     sick = at.test.labels == 1
-    heat = at.model.grad_cam(at.test.images[sick])
+    heat, places = at.model.grad_cam(at.test.images[sick]), at.test.positions[sick]
+    aside = offset(at)
     return {
         "auc": roc_auc_score(truth, logits),
         "ece_raw": expected_calibration_error(expit(logits), truth),
@@ -132,13 +133,26 @@ def judge(at: Hospital) -> dict[str, float]:
         "sensitivity_high": point.sensitivity_interval[1],
         "specificity": point.specificity,
         "listing": operating_point(expit(logits), truth, np.nextafter(0.95, 1)).sensitivity,
-        "hits": float(pointing_hits(heat, at.test.positions[sick]).float().mean()),
+        "hits": float(pointing_hits(heat, places).float().mean()),
+        "offset": float(aside.norm()),
+        "hits_moved_back": float(pointing_hits(heat, places + aside).float().mean()),
         "wrong": float(wrong.mean()),
         "wrong_kept": float(wrong[~found.refer].mean()),
         "uncertainty_kept": float(found.uncertainty[~found.refer].mean()),
         "referred": float(found.refer.mean()),
         "unlike": float(found.unlike.mean()),
     }
+
+
+def offset(at: Hospital) -> Tensor:
+    """Median place of a map's peak from the lesion's centre, on validation pictures: (2,), pixels.
+
+    A convolution followed by a maximum may answer beside the lesion, always to the same side: the
+    score is the same, and only the map is moved.
+    """
+    sick = at.validation.labels == 1
+    heat = at.model.grad_cam(at.validation.images[sick])
+    return (peaks(heat) - at.validation.positions[sick]).median(0).values
 
 
 def randomised(network: nn.Module, seed: int, layers: int) -> nn.Module:

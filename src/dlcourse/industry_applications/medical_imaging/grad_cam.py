@@ -96,6 +96,12 @@ class GradCAM:
         return logits[:, target]
 
 
+def peaks(heatmaps: Tensor) -> Tensor:
+    """Where each map is largest, in pixels: ``(N, H, W) -> (N, 2)``, volumes ``-> (N, 3)``."""
+    flat = heatmaps.flatten(1)
+    return torch.stack(torch.unravel_index(flat.argmax(1), heatmaps.shape[1:]), 1)
+
+
 def pointing_hits(heatmaps: Tensor, positions: Tensor, radius: float = 3.0) -> Tensor:
     """The pointing game: is a map's largest value within ``radius`` of the lesion's centre?
 
@@ -118,7 +124,6 @@ def pointing_hits(heatmaps: Tensor, positions: Tensor, radius: float = 3.0) -> T
         )
     if positions.isnan().any():
         raise ValueError("a position is NaN: leave pictures without a lesion out")
+    near = (peaks(heatmaps) - positions).norm(dim=1) <= radius
     flat = heatmaps.flatten(1)
-    largest = torch.stack(torch.unravel_index(flat.argmax(1), heatmaps.shape[1:]), 1)  # (N, D)
-    near = (largest - positions).norm(dim=1) <= radius
     return near & (flat.amax(1) > flat.amin(1))
