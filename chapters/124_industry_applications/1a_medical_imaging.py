@@ -330,13 +330,14 @@ MODEL, TEST = HOSPITAL.model, HOSPITAL.test
 FOUND = MODEL.screen(TEST.images)
 TRUTH = TEST.labels.numpy()
 
-# %% card=true mystnb={"figure": {"caption": "Above: test pictures with a lesion (circle) and, at the right, without. Below: Grad-CAM of the score, with the model's calibrated probability.", "name": "fig-medical-heat"}, "image": {"alt": "Six grey cloudy pictures, four with a circled faint spot. Below each a heat map with its probability in the title."}} tags=["hide-input", "plot"]
+# %% card=true mystnb={"figure": {"caption": "Above: test pictures with a lesion (circle) and, at the right, without. Below: Grad-CAM of the score on one scale, with the model's calibrated probability.", "name": "fig-medical-heat"}, "image": {"alt": "Six grey cloudy pictures, four with a circled faint spot. Below each a heat map with its probability in the title."}} tags=["hide-input", "plot"]
 shown = torch.cat([torch.nonzero(TEST.labels == 1)[:4, 0], torch.nonzero(TEST.labels == 0)[:2, 0]])
+highest = float(MODEL.grad_cam(TEST.images[shown]).max())  # one scale for all maps
 fig, axes = plt.subplots(2, 6, figsize=(8, 3), constrained_layout=True)
 for i, (top, bottom) in zip(shown.tolist(), axes.T):
     answer = MODEL.diagnose(TEST.images[i])
     top.imshow(TEST.images[i, 0], cmap="gray", vmin=0, vmax=1)
-    bottom.imshow(answer.heatmap, cmap="inferno")
+    bottom.imshow(answer.heatmap, cmap="inferno", vmin=0, vmax=highest)
     if TEST.labels[i]:
         row, column = TEST.positions[i]
         top.add_patch(plt.Circle((column, row), 4, fill=False, color="tab:cyan", lw=1))
@@ -546,14 +547,17 @@ if CONTEST:
         listing=spread(per_seed("listing"), 2),
     )  # fmt: skip
     worst = int(np.argmin(per_seed("hits")))
+    hit, back = per_seed("hits"), per_seed("hits_moved_back")
     claim(
         "Pointing game: {hits}, where chance gives {chance:.3f}. The seed with the fewest hits has "
         "the peak {offset:.1f} pixels beside the lesion (the median of its validation pictures), "
-        "to one and the same side. Moved back by each seed's own offset: {back}.",
-        np.mean(per_seed("hits")) > 0.8 and min(per_seed("hits_moved_back")) >= 0.9
+        "to one and the same side, more than any other. Moved back by it, it has {mended:.3f} "
+        "where it had {before:.3f}; all seeds, each moved back by its own: {back}. (First we bound "
+        "each seed to 0.9 after the move, and that did not hold.)",
+        np.mean(hit) > 0.8 and back[worst] > hit[worst] + 0.05
         and worst == int(np.argmax(per_seed("offset"))),
-        hits=spread(per_seed("hits")), chance=CHANCE / CONTEST["size"] ** 2,
-        offset=per_seed("offset")[worst], back=spread(per_seed("hits_moved_back")),
+        hits=spread(hit), chance=CHANCE / CONTEST["size"] ** 2, before=hit[worst],
+        offset=per_seed("offset")[worst], mended=back[worst], back=spread(back),
     )  # fmt: skip
     say(
         "{reached} of {n} seeds reach a sensitivity of 0.95 on the test cases themselves. The "
@@ -564,12 +568,14 @@ if CONTEST:
 else:
     say(NOT_YET)
 
+# %% [markdown] tags=["skip"]
+# Why may a peak lie beside the lesion? A convolution followed by a maximum gives the same score
+# wherever in its field of view it answers. Nothing in training asks the map to be in place, so a
+# heat map is no measurement of position. (The radius of 3 pixels was chosen before the runs; the
+# offset was looked at only after one seed had few hits.)
+
 # %% [markdown] tags=["slide"]
 # ## Two tests that a heat map must pass
-#
-# (Why may a peak lie beside the lesion? A convolution followed by a maximum gives the same score
-# wherever in its field of view it answers. Nothing in training asks the map to be in place, so a map
-# is no measurement of position. And the radius of 3 pixels was chosen before.)
 #
 # **Is it about the network at all?** Draw the weights anew, layer by layer from the last
 # {cite:p}`adebayo2018sanity`. A map that stays the same would be about the picture only.
@@ -887,8 +893,8 @@ for image in (torch.zeros(1, 64, 64), 255 * torch.ones(1, 32, 32), torch.zeros(1
 # ## Limits
 #
 # Phantoms are not patients: the lesion has one shape and one contrast, and the background is
-# stationary. A scanning observer that knows this is as good. What carries over is the procedure,
-# not a number. The promise of the threshold holds for the population of the validation cases; the
+# stationary. A scanning observer that knows this beats the network. What carries over is the
+# procedure, not a number. The promise of the threshold holds for the population of the validation cases; the
 # second hospital shows how it breaks. The distance from the training images found noise; it need
 # not find a new disease. At work: MONAI for transforms and networks, captum for attributions,
 # pydicom for files; MONAI's own Grad-CAM inverts the map by default, so look at its normaliser.
