@@ -397,8 +397,8 @@ def test_a_failed_calibration_changes_nothing(model, trained):
         model.calibrate(training.images, training.labels,
                         validation.images[sick], validation.labels[sick])  # fmt: skip
     with pytest.raises(ValueError, match="too few for outlier_share"):
-        weak = lumpy_phantoms(500, 2, size=SIZE, contrast=0.2)
-        model.calibrate(training.images, training.labels, weak.images, weak.labels,
+        other = lumpy_phantoms(500, 6, size=SIZE, contrast=0.15)
+        model.calibrate(training.images, training.labels, other.images, other.labels,
                         outlier_share=0.001)  # fmt: skip
     assert vars(model) == before
 
