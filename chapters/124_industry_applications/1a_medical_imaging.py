@@ -587,8 +587,8 @@ say(
     + "\n".join(f"| {r['layers']} | {r['likeness']:.2f} | {r['hits']:.1%} |" for r in SANITY)
 )
 claim(
-    "With all {layers} layers drawn anew (convolutions, norms, head), {hits:.1%} of the maps point at "
-    "the lesion, from {before:.1%}, and their correlation with the trained maps is {likeness:.2f}. "
+    "With all {layers} layers drawn anew (convolutions, norms, head), {hits:.1%} of the maps point "
+    "at the lesion, from {before:.1%}, and their correlation with the trained maps is {likeness:.2f}. "
     "With the last layer alone drawn anew it is {head:.2f}, and {still:.1%} still point "
     "at the lesion.",
     SANITY[-1]["hits"] < 0.1 and SANITY[-1]["likeness"] < 0.5 and SANITY[0]["hits"] > 0.8,
@@ -831,10 +831,11 @@ if GPU:
     full, brief = ([r[t]["auc"] for r in GPU["runs"]] for t in ("float32", "bfloat16"))
     gap, half = paired(full, brief)
     say(
-        "AUC of lesions in volumes of 24³ voxels, trained on a contrast of {strong:g} and tested on "
-        "{faint:g}: float32 {full}, bfloat16 {brief}; difference "
-        "{gap:+.3f} ± {half:.3f}, paired over {n} seeds. Pointing hits {hits}.",
-        strong=study.STRONG, faint=study.FAINT, full=spread(full), brief=spread(brief), gap=gap, half=half, n=len(full),
+        "AUC of lesions in volumes of 24³ voxels, trained on a contrast of {strong:g} and tested "
+        "on {faint:g}: float32 {full}, bfloat16 {brief}; difference {gap:+.3f} ± {half:.3f}, paired "
+        "over {n} seeds. Pointing hits {hits}.",
+        strong=study.STRONG, faint=study.FAINT, full=spread(full), brief=spread(brief),
+        gap=gap, half=half, n=len(full),
         hits=spread([r["float32"]["hits"] for r in GPU["runs"]], 2),
     )  # fmt: skip
 else:
@@ -895,17 +896,18 @@ for image in (torch.zeros(1, 64, 64), 255 * torch.ones(1, 32, 32), torch.zeros(1
 #
 # Phantoms are not patients: the lesion has one shape and one contrast, and the background is
 # stationary. A scanning observer that knows this beats the network. What carries over is the
-# procedure, not a number. The promise of the threshold holds for the population of the validation cases; the
-# second hospital shows how it breaks. The distance from the training images found noise; it need
-# not find a new disease. At work: MONAI for transforms and networks, captum for attributions,
-# pydicom for files; MONAI's own Grad-CAM inverts the map by default, so look at its normaliser.
+# procedure, not a number. The promise of the threshold holds for the population of the validation
+# cases; at the second hospital it was about nothing, and the specificity was lost. The distance
+# from the training images found noise; it need not find a new disease. At work: MONAI for transforms and networks, captum for
+# attributions, pydicom for files; MONAI's own Grad-CAM inverts the map by default, so look at its
+# normaliser.
 
 # %% [markdown] tags=["slide"]
 # ## Slips that still run
 #
-# The chapter began with a class of thirty lines. It compares a probability with 0.95, the
+# The section began with a short class. It compares a probability with 0.95, the
 # *sensitivity* it wants; it takes the largest probability of a batch as its confidence; it calls a
-# heat map that does not exist. The {doc}`errata </book/errata>` list its slips, each with a test.
+# heat-map class that does not exist. The {doc}`errata </book/errata>` list its slips, each with a test.
 # The quiet ones:
 
 # %% tags=["nbval-check-output"]

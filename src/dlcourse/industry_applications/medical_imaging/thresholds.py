@@ -91,7 +91,7 @@ def choose_threshold(
     Sort the scores of the n positive cases. Below the k-th smallest lies a random share of all
     positives that are to come, and it exceeds 1 − s with probability P(Bin(n, 1 − s) < k) at most,
     whatever the distribution of the scores (Wilks 1941). So k is the largest number for which this
-    is at most 1 − ``confidence``. With k = 0 allowed nowhere, n must be at least
+    is at most 1 − ``confidence``. There is such a k where n is at least
     log(1 − confidence) / log(s): 59 positives for 0.95 and 0.95.
 
     The promise is about new cases *from the same population* as these. ``confidence=0.5`` is
