@@ -31,7 +31,8 @@ from dlcourse.ml_system_design import (
 from dlcourse.ml_system_design.ahead_of_time import manifest as manifests
 from dlcourse.ml_system_design.ahead_of_time import package
 from dlcourse.ml_system_design.experiments.ahead_of_time import (
-    MODELS, OneThread, cold_start, inputs, model, ready, vit_b16,
+    MODELS, OneThread, cold_start, compile_vit_apart, inputs, longest_pause, model, prepare_apart,
+    ready, vit_b16,
 )  # fmt: skip
 from dlcourse.notebook import claim, explore, keep, say, show_source, values_of
 
@@ -45,6 +46,11 @@ COLOR = {
     "eager": "tab:gray", "torch.compile": "tab:orange", "AOTInductor": "tab:blue",
     "ONNX Runtime": "tab:green", "ONNX Runtime, uint8": "tab:olive",
 }  # fmt: skip
+
+
+def in_time(way, name):
+    """Whether this is measured: torch.compile needs many minutes for a network of 50 convolutions."""
+    return way != "torch.compile" or name in FIXED
 
 
 def middle(values, form=".2f"):
@@ -423,11 +429,20 @@ claim(
 # Three models with random weights, one thread, five ways to run them. In each of three repetitions
 # the ways take turns, call by call; a number is the median of a repetition. All files were compared
 # with eager when they were written. For some sizes a file is compiled for that batch alone, to see
-# what a free batch costs.
+# what a free batch costs. EfficientNet-Lite0 goes without `torch.compile`, which took more than
+# seven minutes for its 50 convolutions here; AOTInductor uses the same compiler.
 
 # %% tags=["long", "hide-input"] name="latency"
+from concurrent.futures import ThreadPoolExecutor
+
 folder = Path(tempfile.mkdtemp())
-made, runs = {}, []
+made, runs, pauses = {}, [], []
+jobs = [("torch.compile", name, BATCHES[name]) for name in FIXED]
+jobs += [("AOTInductor", name, ()) for name in reversed(MODELS)]
+jobs += [("fixed batch", name, (n,)) for name, sizes in FIXED.items() for n in sizes]
+with ThreadPoolExecutor(max(1, min(len(jobs), os.cpu_count() - 1))) as pool:
+    list(pool.map(lambda job: prepare_apart(*job), jobs))  # the compilers' work, side by side
+print("compiled", flush=True)
 for name in MODELS:
     net, example = model(name), (inputs(name, 2),)
     files = {
@@ -438,7 +453,7 @@ for name in MODELS:
     onnx_difference = export_onnx(net, example, files["ONNX Runtime"])
     kinds = ["MatMul", "Conv"] if name.startswith("Efficient") else ["MatMul"]
     quantize_onnx(files["ONNX Runtime"], files["ONNX Runtime, uint8"], kinds)
-    ways = {way: ready(way, name, files.get(way)) for way in COLOR}
+    ways = {way: ready(way, name, files.get(way)) for way in COLOR if in_time(way, name)}
     fixed = {
         n: load_compiled(compile_once(net, (inputs(name, n),), dynamic_batch=False))
         for n in FIXED.get(name, ())
@@ -457,7 +472,7 @@ for name in MODELS:
         if n in fixed:
             calls["fixed batch"] = functools.partial(fixed[n], x)
         with torch.no_grad():
-            interleaved(calls, repeats=1, warmup=3)  # torch.compile compiles here
+            interleaved(calls, repeats=1, warmup=3)  # torch.compile finds its code here
             for repetition in range(3):
                 seconds = interleaved(calls, repeats=30 if name == "MLP" else 10)
                 runs += [
@@ -465,10 +480,17 @@ for name in MODELS:
                     for way, s in seconds.items()
                 ]
         print(name, n, {r["way"]: round(r["ms"], 3) for r in runs[-len(calls) :]}, flush=True)
-keep(made=made, runs=runs)
+        if (name, n) == ("ViT", 32):
+            with torch.no_grad():
+                for repetition in range(3):
+                    for way, call in calls.items():
+                        took, pause = longest_pause(call)
+                        pauses.append({"way": way, "ms": 1e3 * took, "pause": 1e3 * pause})
+            print(pauses[-len(calls) :], flush=True)
+keep(made=made, runs=runs, pauses=pauses)
 
 # %% mystnb={"figure": {"caption": "How many times as fast as eager, by batch size: medians of three repetitions, with their range. Above 1 is faster.", "name": "fig-aot-latency"}, "image": {"alt": "Three panels, one a model, with the speed against eager over the batch size for torch.compile, AOTInductor, ONNX Runtime and ONNX Runtime with uint8 weights. The table below has the numbers."}} tags=["hide-input", "plot"]
-LATENCY = values_of("123.2b.latency", "made", "runs")
+LATENCY = values_of("123.2b.latency", "made", "runs", "pauses")
 if LATENCY:
     def ms(name, rows, way):
         """The medians of the repetitions."""
@@ -479,7 +501,7 @@ if LATENCY:
 
     fig, axes = plt.subplots(1, len(BATCHES), figsize=(7.4, 2.8), sharey=True, constrained_layout=True)
     for ax, (name, sizes) in zip(axes, BATCHES.items(), strict=True):
-        for way in [w for w in COLOR if w != "eager"]:
+        for way in [w for w in COLOR if w != "eager" and in_time(w, name)]:
             gain = np.array([ms(name, n, "eager") / ms(name, n, way) for n in sizes])  # (sizes, 3)
             ax.plot(sizes, np.median(gain, 1), "o-", ms=3, color=COLOR[way], label=way)
             ax.fill_between(sizes, gain.min(1), gain.max(1), color=COLOR[way], alpha=0.2)
@@ -500,7 +522,12 @@ if LATENCY:
         "| model | rows | " + " | ".join(f"{way}, ms" for way in COLOR) + " |\n"
         + "|---" * (2 + len(COLOR)) + "|\n"
         + "\n".join(
-            f"| {name} | {n} | " + " | ".join(middle(ms(name, n, way), ".3g") for way in COLOR) + " |"
+            f"| {name} | {n} | "
+            + " | ".join(
+                middle(ms(name, n, way), ".3g") if in_time(way, name) else "not measured"
+                for way in COLOR
+            )
+            + " |"
             for name, sizes in BATCHES.items()
             for n in sizes
         )
@@ -570,6 +597,41 @@ else:
     say(NOT_YET)
 
 # %% [markdown] tags=["slide"]
+# **Who waits while a call runs?** A service has an event loop beside the model's thread, and both
+# need Python's interpreter. Beside each call of the ViT with 32 rows a second thread counts; a pause
+# as long as the call means that the call keeps the interpreter to itself.
+
+# %%
+show_source(longest_pause)
+
+# %% tags=["hide-input", "check"]
+if LATENCY:
+    def beside(way, key):
+        """Times of a call or of the pause, one a repetition."""
+        return np.array([row[key] for row in LATENCY["pauses"] if row["way"] == way])
+
+    shown = list(dict.fromkeys(row["way"] for row in LATENCY["pauses"]))
+    say(
+        "| | a call, ms | another thread stands still, ms |\n|---|---|---|\n"
+        + "\n".join(
+            f"| {way} | {middle(beside(way, 'ms'))} | {middle(beside(way, 'pause'))} |"
+            for way in shown
+        )
+        + "\n\nMedian (least–largest) of three repetitions."
+    )
+    share = beside("AOTInductor", "pause") / beside("AOTInductor", "ms")
+    claim(
+        "PyTorch's loader of AOTInductor packages keeps the interpreter for {share} of the call; eager "
+        "gives it away for more than that. Such a model belongs into a process of its own where "
+        "one thread must answer many callers (`ModelProcess` of 123.2a).",
+        share.min() > 0.8
+        and share.min() > (beside("eager", "pause") / beside("eager", "ms")).max(),
+        share=middle(share),
+    )  # fmt: skip
+else:
+    say(NOT_YET)
+
+# %% [markdown] tags=["slide"]
 # ## The first answer
 #
 # Each number below is a new process in which torch is imported and nothing else, until its first
@@ -577,20 +639,42 @@ else:
 # a start before. The compiler's own run is in the table too: ahead of time it is paid once.
 
 # %% tags=["long", "hide-input"] name="cold-start"
+from concurrent.futures import ThreadPoolExecutor
+
 STARTS = ("eager", "torch.compile", "torch.compile, again", "AOTInductor", "ONNX Runtime")
-starts, steady = [], []
-for name in ("MLP", "ViT"):
-    folder = Path(tempfile.mkdtemp())
-    export_onnx(model(name), (inputs(name, 2),), folder / "model.onnx")
-    for repetition in range(3):
-        cache = Path(tempfile.mkdtemp())
-        aot = folder / "model.pt2"
-        files = {"compiling": aot, "AOTInductor": aot, "ONNX Runtime": folder / "model.onnx"}
-        for way in ("compiling", "importing", *STARTS):
-            own = tempfile.mkdtemp() if way == "compiling" else cache
-            took = cold_start(way.removesuffix(", again"), name, files.get(way), own)
-            starts.append({"model": name, "way": way, "s": took})
-            print(name, way, f"{took:.2f} s", flush=True)
+SMALL, starts, steady = ("MLP", "ViT"), [], []
+folder = Path(tempfile.mkdtemp())
+
+
+def note(name, way, *arguments):
+    seconds = cold_start(way.removesuffix(", again"), name, *arguments)
+    starts.append({"model": name, "way": way, "s": seconds})
+    print(name, way, f"{seconds:.2f} s", flush=True)
+
+
+def compiled_alone(name, repetition):  # each with an empty folder of its own
+    note(name, "compiling", folder / f"{name}-{repetition}.pt2", tempfile.mkdtemp())
+
+
+def started(name, repetition):
+    cache, files = tempfile.mkdtemp(), files_of(name)
+    for way in ("importing", *STARTS):
+        note(name, way, files.get(way), cache)
+
+
+def files_of(name):
+    return {"AOTInductor": folder / f"{name}-0.pt2", "ONNX Runtime": folder / f"{name}.onnx"}
+
+
+for name in SMALL:
+    export_onnx(model(name), (inputs(name, 2),), files_of(name)["ONNX Runtime"])
+pairs = SMALL * 3, [0, 0, 1, 1, 2, 2]
+# Each process works on one core, but for g++ and the compiler's helpers: a third of the cores.
+with ThreadPoolExecutor(max(1, min(6, os.cpu_count() // 3))) as pool:
+    list(pool.map(compiled_alone, *pairs))
+    list(pool.map(started, *pairs))
+for name in SMALL:
+    files = files_of(name)
     x = inputs(name, 1, seed=1)
     ways = {w: ready(w, name, files.get(w)) for w in STARTS if "again" not in w}
     with torch.no_grad():
@@ -672,8 +756,9 @@ show_source(pad_batches)
 
 # %% [markdown] tags=["slide"]
 # ViT-B/16 in bfloat16 with random weights (enough for speed) stands behind the `ModelService` of
-# 123.2a; pictures come as bytes. Poisson arrivals at three rates, three repetitions, in which the
-# forms take turns. "One by one" is eager without batching.
+# 123.2a; pictures come as bytes. Poisson arrivals at four rates, 3 seconds each, three repetitions,
+# in which the forms take turns. "One by one" is eager without batching. AOTInductor compiles in a
+# process of its own: what crashes there fails alone.
 
 # %% tags=["definitions", "hide-input", "skip"]
 SIZES = (2, 4, 8, 16, 32)  # one row would be compiled apart: it is padded to two
@@ -709,7 +794,7 @@ async def under_load(predict, batch, rate, seconds, pictures, seed):
     }  # fmt: skip
 
 
-def forms_of(net, example, owner, device, folder):
+def forms_of(net, example, owner, device, toy, folder):
     """The forms of a model as functions (n, …) uint8 array -> (n, classes); and what failed."""
 
     def served(function):
@@ -723,8 +808,8 @@ def forms_of(net, example, owner, device, folder):
         return pad_batches(torch.compile(net, mode="reduce-overhead", dynamic=True), SIZES)
 
     def ahead():
-        manifest = compile_ahead_of_time(net, (example,), folder / "vit.pt2", tolerance=0.1)
-        print(f"AOTInductor: largest relative difference to eager {manifest.difference:.2g}")
+        difference = compile_vit_apart(device, net.dtype, toy, folder / "vit.pt2")
+        print(f"AOTInductor: largest relative difference to eager {difference:.2g}")
         return load_compiled(folder / "vit.pt2")
 
     makers = {"eager": lambda: net, "CUDA graphs": graphs, "AOTInductor": ahead}
@@ -746,11 +831,13 @@ def forms_of(net, example, owner, device, folder):
 # %% tags=["gpu", "hide-input"] name="gpu"
 toy = not torch.cuda.is_available()  # a small run on a CPU, to see that the cell works
 device, dtype, side = ("cpu", torch.float32, 32) if toy else ("cuda", torch.bfloat16, 224)
-rates, seconds = ((50, 200), 0.3) if toy else ((200, 1000, 2000), 0.6)
+rates, seconds = ((50, 200), 0.3) if toy else ((200, 1000, 2000, 3000), 3.0)
 net, owner = vit_b16(device, dtype, toy), OneThread()
 pictures = np.random.default_rng(0).integers(0, 256, (64, 3, side, side), dtype=np.uint8)
 example = torch.from_numpy(pictures[:4]).to(device)
-forms, failed, ready_seconds = forms_of(net, example, owner, device, Path(tempfile.mkdtemp()))
+forms, failed, ready_seconds = forms_of(
+    net, example, owner, device, toy, Path(tempfile.mkdtemp())
+)
 print({name: f"ready after {s:.0f} s" for name, s in ready_seconds.items()}, flush=True)
 
 calls, runs = [], []
@@ -759,11 +846,11 @@ for repetition in range(3):
         batch = {name: functools.partial(form, pictures[:n]) for name, form in forms.items()}
         for name, s in interleaved(batch, repeats=10, warmup=2).items():
             calls.append({"form": name, "rows": n, "ms": 1e3 * statistics.median(s)})
+    served = [("eager, one by one", forms["eager"], 1)]
+    served += [(f"{name}, batches", form, 32) for name, form in forms.items()]
     for rate in rates:
-        for name, (form, most) in {
-            "eager, one by one": (forms["eager"], 1),
-            **{name: (form, 32) for name, form in forms.items()},
-        }.items():
+        for k in range(len(served)):
+            name, form, most = served[(k + repetition) % len(served)]
             found = await under_load(form, most, rate, seconds, pictures, repetition)
             runs.append({"form": name, "rate": rate, **found})
             print(rate, name, {k: round(v, 2) for k, v in found.items()}, flush=True)
@@ -823,6 +910,41 @@ if GPU:
             for form in gpu_forms[1:]
         ),
     )
+    first, batched = GPU["rates"][0], "eager, batches"
+
+    def over_batched(form, rate, key):
+        """Ratios to eager with the same batches, paired over the repetitions, as text."""
+        ours, eager = (np.array(load_of(f, rate, key)) for f in (form, batched))
+        return middle(ours / eager)
+
+    say(
+        "**Against eager with the same batches** (median and range of paired ratios): "
+        + "; ".join(
+            f"{form.removesuffix(', batches')}: p50 {over_batched(form, first, 'p50')} and p99 "
+            f"{over_batched(form, first, 'p99')} at {first} pictures/s, served "
+            f"{over_batched(form, most, 'served')} at {most}"
+            for form in gpu_forms[1:]
+            if form != batched
+        )
+        + ". A ratio of 1 within the range tells nothing apart."
+    )
+    alone = {form: np.array(call_of(form, 32)) for form in ("eager", "AOTInductor")}
+    claim(
+        "**Faster alone, slower in the service.** In each repetition AOTInductor's call of 32 "
+        "pictures is faster than eager's ({gain} of its time), and at {rate} pictures/s it serves "
+        "fewer: {served} of eager's. The requests were late before they reached the queue: of those "
+        "that it got, none was refused, and half waited {late} s or more. That fits a call that "
+        "keeps the interpreter, so that the event loop stands still, as measured on the processor "
+        "above; with the model in a process of its own it was not tried here.",
+        (alone["AOTInductor"] < alone["eager"]).all()
+        and max(load_of("AOTInductor, batches", most, "served"))
+        < min(load_of(batched, most, "served"))
+        and max(load_of("AOTInductor, batches", most, "refused")) == 0,
+        gain=middle(alone["AOTInductor"] / alone["eager"]),
+        rate=most,
+        served=over_batched("AOTInductor, batches", most, "served"),
+        late=middle(np.array(load_of("AOTInductor, batches", most, "p50")) / 1e3, ".1f"),
+    )
 else:
     say(NOT_YET)
 
@@ -840,6 +962,9 @@ else:
 # 6. **A tolerance belongs to a dtype.** 10⁻⁵ suits float32; the ViT in bfloat16 above has its own.
 # 7. **A hash finds damage, not an enemy.** A package is machine code: load none that you would not
 #    run.
+# 8. **Two C++ libraries in one process crash.** On the GPU machine g++ put libstdc++ *into* the
+#    package, and loading it ended the process without a word. `ldd` of the package's `.so` must
+#    name `libstdc++.so.6`; a compiler that links it (`CXX`) mended it.
 
 # %% [markdown] tags=["slide"]
 # ## What experts expect

@@ -53,3 +53,33 @@ def test_the_vit_takes_bytes():
     net = experiments.vit_b16("cpu", torch.float32, toy=True)
     bright, dark = (torch.full((2, 3, 32, 32), v, dtype=torch.uint8) for v in (255, 0))
     assert net(bright).shape == (2, 1000) and not torch.equal(net(bright), net(dark))
+
+
+def test_a_compiler_that_crashes_in_its_process_is_an_error_here(tmp_path, monkeypatch):
+    # Python's own way to die of a signal, in place of a package that takes the process with it.
+    crash = "import ctypes; ctypes.string_at(0)"
+    monkeypatch.setattr(experiments.sys, "executable", _interpreter_that_runs(tmp_path, crash))
+    with pytest.raises(RuntimeError, match="AOTInductor failed with -11"):
+        experiments.compile_vit_apart("cpu", torch.float32, True, tmp_path / "vit.pt2")
+
+
+def _interpreter_that_runs(folder, code):
+    script = folder / "python"
+    script.write_text(f"#!/bin/sh\nexec {experiments.sys.executable} -c '{code}'\n")
+    script.chmod(0o755)
+    return str(script)
+
+
+def test_a_call_that_keeps_the_interpreter_stops_a_counter_and_one_that_sleeps_does_not():
+    def keeps():  # one C function of Python, which gives nobody else a turn
+        sum(range(3_000_000))
+
+    took, pause = experiments.longest_pause(keeps, 0.5)
+    assert pause > 0.5 * took
+    took, pause = experiments.longest_pause(lambda: experiments.time.sleep(0.1), 0.5)
+    assert pause < 0.5 * took
+
+
+def test_what_is_prepared_in_a_process_that_fails_is_told():
+    with pytest.raises(RuntimeError, match="torch.compile, CNN failed"):
+        experiments.prepare_apart("torch.compile", "CNN", (1,))

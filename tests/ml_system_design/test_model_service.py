@@ -6,6 +6,7 @@ and time-outs and delays of an hour pass because the event loop's clock is moved
 
 import asyncio
 import dataclasses
+import functools
 import gc
 import math
 import os
@@ -897,10 +898,32 @@ def test_service_with_bad_arguments(arguments, error, message):
         ModelService(**{"predict_fn": abs, **arguments})
 
 
-def test_a_coroutine_function_is_no_model_since_it_would_run_in_no_loop():
-    async def model(batch):
+async def coroutine(batch):
+    return batch
+
+
+async def generator(batch):
+    yield batch
+
+
+class AsyncCall:
+    async def __call__(self, batch):
         return batch
 
+
+class AsyncGeneratorCall:
+    async def __call__(self, batch):
+        yield batch
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        coroutine, generator, functools.partial(coroutine), AsyncCall(), AsyncCall().__call__,
+        AsyncGeneratorCall(),
+    ],
+)  # fmt: skip
+def test_what_gives_a_coroutine_is_no_model_since_it_would_run_in_no_loop(model):
     with pytest.raises(TypeError, match="ordinary function"):
         ModelService(model)
 

@@ -7,6 +7,7 @@ a server in a process of its own, on the loopback interface.
 
 import ast
 import asyncio
+import collections
 import contextlib
 import http.client
 import json
@@ -27,7 +28,9 @@ from prometheus_client.parser import text_string_to_metric_families
 import dlcourse.ml_system_design
 from dlcourse.ml_system_design import ModelService, create_app, poisson_arrivals
 from dlcourse.ml_system_design.experiments.http_load import load, serving
-from dlcourse.ml_system_design.model_service.http_input import BadRequest, nesting, read_body
+from dlcourse.ml_system_design.model_service.http_input import (
+    BadRequest, json_array, nesting, read_body,
+)  # fmt: skip
 
 HOUR = 3600.0
 
@@ -237,6 +240,89 @@ def test_a_value_that_the_dtype_does_not_hold_is_refused(dtype, x, reason):
 
     reply = run(main())
     assert reply.status_code == 422 and reason in reply.json()["detail"]
+
+
+def slow_json_array(value, shape, dtype):
+    """``json_array`` entry by entry: the form to read, in which each refusal can be seen."""
+    if type(value) is not dict or list(value) != ["x"]:
+        raise BadRequest(422, 'the body must be an object with the one name "x"')
+    limits = np.iinfo(dtype) if dtype.kind in "iu" else None
+    wanted = "true or false" if dtype.kind == "b" else "numbers"
+    levels = [[value["x"]]]
+    for axis, size in enumerate(shape):
+        for row in levels[-1]:
+            if type(row) is not list or len(row) != size:
+                raise BadRequest(422, f"x must have shape {shape}: axis {axis} must be {size} long")
+        levels.append([entry for row in levels[-1] for entry in row])
+    for entry in levels[-1]:
+        if (type(entry) is bool) != (dtype.kind == "b") or not isinstance(entry, int | float):
+            raise BadRequest(422, f"x must hold {wanted} at depth {len(shape)}")
+    if limits is not None:
+        for entry in levels[-1]:
+            if isinstance(entry, float) and not entry.is_integer():
+                raise BadRequest(422, f"x must hold whole numbers, since it is {dtype.name}")
+        for entry in levels[-1]:
+            if not limits.min <= entry <= limits.max:
+                raise BadRequest(422, f"x must hold numbers from {limits.min} to {limits.max}")
+        return np.array([int(entry) for entry in levels[-1]], dtype).reshape(shape)
+    array = np.zeros(len(levels[-1]), dtype)
+    for i, entry in enumerate(levels[-1]):
+        with contextlib.suppress(OverflowError), np.errstate(over="ignore"):
+            array[i] = float(entry)  # as float64 first
+            if np.isfinite(array[i]):
+                continue
+        raise BadRequest(422, f"x must hold numbers that are finite in {dtype.name}")
+    return array.reshape(shape)
+
+
+EDGES = (
+    *(sign * 2**k + d for k in (7, 8, 31, 32, 53, 63, 64) for sign in (1, -1) for d in (-1, 0, 1)),
+    0, 1, -1, 0.0, -0.0, 1.0, 1.5, 3.4e38, 3.5e38, 65519.9, 65520, 1e999, -1e999, 1e300, 2.0**53,
+    10**400, -(10**400), True, False, None, "1", "", {}, {"x": 1}, [], [1], [[1, 2]],
+)  # fmt: skip
+DTYPES = ("bool", "uint8", "int8", "int32", "uint32", "int64", "uint64", "float16", "float32",
+          "float64")  # fmt: skip
+
+
+def random_request(rng, shape, plain):
+    """A nested list, now and then with a wrong length, kind or value somewhere."""
+    if rng.random() < 0.02:
+        return plain()
+    if not shape:
+        return EDGES[rng.integers(len(EDGES))] if rng.random() < 0.05 else plain()
+    size = shape[0] + (rng.random() < 0.02) - (rng.random() < 0.02)
+    return [random_request(rng, shape[1:], plain) for _ in range(size)]
+
+
+def test_the_fast_form_takes_and_refuses_what_the_slow_form_does_and_for_the_same_reason():
+    rng = np.random.default_rng(0)
+    counted = collections.Counter()
+    for _ in range(6000):
+        dtype = np.dtype(DTYPES[rng.integers(len(DTYPES))])
+        shape = tuple(map(int, rng.integers(1, 4, size=rng.integers(4))))
+        if dtype.kind == "b":
+            plain = lambda: bool(rng.integers(2))  # noqa: E731
+        elif rng.random() < 0.5:
+            plain = lambda: float(rng.integers(100))  # noqa: E731
+        else:
+            plain = lambda: int(rng.integers(100))  # noqa: E731
+        value = {"x": random_request(rng, shape, plain)}
+        if rng.random() < 0.02:
+            value["y"] = 1
+        try:
+            wanted, reason = slow_json_array(value, shape, dtype), None
+        except BadRequest as error:
+            wanted, reason = None, str(error)
+        try:
+            got = json_array(value, shape, dtype)
+            assert reason is None, (value, shape, dtype, reason)
+            assert got.dtype == dtype and got.shape == shape
+            assert got.tobytes() == wanted.tobytes(), (value, dtype)
+        except BadRequest as error:
+            assert reason and str(error).startswith(reason), (value, shape, dtype, reason, error)
+        words = (reason or "taken").replace("x must hold", "").split()
+        counted[" ".join(words[:2])] += 1
+    assert len(counted) >= 7 and min(counted.values()) >= 20, counted
 
 
 @pytest.mark.parametrize(

@@ -914,6 +914,29 @@ def test_noise_around_a_threshold_is_a_storm_without_hysteresis_and_one_alert_wi
     assert World(for_seconds=20.0).see(*noise) == []
 
 
+def test_two_bad_values_with_a_gap_between_them_are_bad_all_the_time_only_without_a_max_gap():
+    def state_after_a_gap(**rule):
+        world = World(for_seconds=60.0, **rule)
+        world.see(11.0), setattr(world, "now", 3600.0)  # nobody measured for an hour
+        return world, world.see(11.0, every=30.0)
+
+    assert state_after_a_gap()[1] == ["raised"]
+    world, heard = state_after_a_gap(max_gap=45.0)
+    assert heard == []
+    assert world.see(11.0, 11.0, every=30.0) == ["raised"]  # a minute without a gap
+
+
+def test_a_gap_lets_no_alert_clear_by_itself():
+    world = World(clear_for_seconds=60.0, max_gap=45.0)
+    world.see(11.0, 9.0)
+    world.now = 3600.0
+    assert world.see(9.0) == ["raised"]
+    world.now = 3630.0
+    assert world.see(9.0) == ["raised"]
+    world.now = 3660.0
+    assert world.see(9.0) == ["raised", "cleared"]
+
+
 @pytest.mark.parametrize("period", [1, 2, 7])
 def test_10_000_steps_of_a_flapping_metric_are_no_storm(period):
     # Bad and good by turns, each for `period` seconds: a storm where one threshold decides at once.
@@ -1016,6 +1039,7 @@ def test_rules_are_followed_apart():
         ({"clear_at": 9.0, "when": "below"}, "clear_at must not be below"),
         ({"when": "over"}, "when"),
         ({"for_seconds": -1}, "for_seconds"),
+        ({"max_gap": 0}, "max_gap"),
         ({"clear_for_seconds": math.inf}, "clear_for_seconds"),
         ({"repeat_after": 0}, "repeat_after"),
         ({"raise_at": math.nan}, "finite"),

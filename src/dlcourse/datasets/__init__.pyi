@@ -10,6 +10,9 @@ from .image_folders import image_folder as image_folder
 from .medical_pictures import MEDICAL_PICTURES as MEDICAL_PICTURES
 from .medical_pictures import medical_picture as medical_picture
 from .mnist_5k import mnist as mnist
+from .monitored_tables import MonitoredTable as MonitoredTable
+from .monitored_tables import california_housing as california_housing
+from .monitored_tables import census_employment as census_employment
 from .bandit_logs import BanditLog as BanditLog
 from .bandit_logs import open_bandit as open_bandit
 from .optical_digits import digits as digits

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import statistics
 import subprocess
 import sys
+import threading
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -88,16 +92,80 @@ def cold_start(way: str, name: str, path: str | Path | None, compiler_cache: str
     writes the file of AOTInductor to ``path``, "importing" imports what loads it.
     """
     arguments = (way, name, None if path is None else str(path))
-    code = f"from {__name__} import first_answer\nfirst_answer(*{arguments!r})"
     folder = str(compiler_cache)  # headers go to the temporary folder, code to a cache of its own
     places = {"TORCHINDUCTOR_CACHE_DIR": folder, "TMPDIR": folder, "OMP_NUM_THREADS": "1"}
+    return float(_in_a_process(f"first_answer(*{arguments!r})", f"{way}, {name}", **places))
+
+
+@torch.no_grad()
+def prepare(way: str, name: str, rows: tuple[int, ...]) -> None:
+    """Let the compiler fill its cache, so that ``ready`` finds all there; prints a word at the end.
+
+    ``rows`` are the batch sizes of "torch.compile", or those that get a file each ("fixed batch").
+    """
+    from dlcourse.ml_system_design import compile_once
+
+    torch.set_num_threads(1)
+    net = model(name)
+    if way == "torch.compile":
+        compiled = torch.compile(net, dynamic=True)
+        for n in rows:
+            compiled(inputs(name, n))
+    elif way == "AOTInductor":
+        compile_once(net, (inputs(name, 2),))
+    else:
+        for n in rows:
+            compile_once(net, (inputs(name, n),), dynamic_batch=False)
+    print("done")
+
+
+def prepare_apart(way: str, name: str, rows: tuple[int, ...]) -> None:
+    """``prepare`` in a process of its own: several at once use several cores."""
+    _in_a_process(f"prepare({way!r}, {name!r}, {rows!r})", f"{way}, {name}", OMP_NUM_THREADS="1")
+
+
+def longest_pause(call: Callable[[], object], seconds: float = 1.0) -> tuple[float, float]:
+    """Seconds of a call, and for how long a thread that only counts stood still beside the calls.
+
+    A pause as long as the call means that the call keeps Python's interpreter lock: nothing else in
+    the process runs meanwhile. Both are medians over the calls that fit into ``seconds``.
+    """
+    took, ticks, ended = [], [time.perf_counter()], threading.Event()
+
+    def count() -> None:
+        while not ended.is_set():
+            ticks.append(time.perf_counter())
+
+    counter = threading.Thread(target=count)
+    counter.start()
+    spans, begin = [], time.perf_counter()
+    while time.perf_counter() - begin < seconds or not spans:
+        start = time.perf_counter()
+        call()
+        spans.append((start, time.perf_counter()))
+    ended.set()
+    counter.join()
+    times = [b - a for a, b in spans]
+    pauses = []
+    for start, end in spans:  # the longest gap between two ticks that began in this call
+        inside = ticks[bisect_left(ticks, start) - 1 : bisect_right(ticks, end) + 1]
+        pauses.append(max((b - a for a, b in pairwise(inside)), default=0.0))
+    return statistics.median(times), statistics.median(pauses)
+
+
+def _in_a_process(call: str, what: str, **environment: str) -> str:
+    """The last word that a call of this module prints in a new process.
+
+    Raises RuntimeError where the process fails, or is ended by a signal.
+    """
+    code = f"from {__name__} import *\n{call}"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True,
-        env={**os.environ, **places},
+        env={**os.environ, **environment},
     )  # fmt: skip
     if done.returncode:
-        raise RuntimeError(f"{way}, {name} failed:\n{done.stderr[-2000:]}")
-    return float(done.stdout.split()[-1])
+        raise RuntimeError(f"{what} failed with {done.returncode}:\n{done.stderr[-2000:]}")
+    return done.stdout.split()[-1]
 
 
 # On a GPU
@@ -141,3 +209,23 @@ class _FromBytes(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         return self.net(pictures.to(self.dtype) / 127.5 - 1)
+
+
+@torch.no_grad()
+def compile_vit(device: str, dtype: str, toy: bool, path: str) -> None:
+    """Compile ``vit_b16`` ahead of time and print the largest relative difference to eager."""
+    from dlcourse.ml_system_design import compile_ahead_of_time
+
+    net = vit_b16(device, getattr(torch, dtype), toy)
+    side = 32 if toy else 224
+    pictures = torch.randint(256, (4, 3, side, side), dtype=torch.uint8).to(device)
+    print(compile_ahead_of_time(net, (pictures,), path, tolerance=0.1).difference)
+
+
+def compile_vit_apart(device: str, dtype: torch.dtype, toy: bool, path: str | Path) -> float:
+    """``compile_vit`` in a process of its own, which alone ends if loaded code crashes.
+
+    Returns the largest relative difference to eager. Raises RuntimeError where it fails.
+    """
+    arguments = (device, str(dtype).removeprefix("torch."), toy, str(path))
+    return float(_in_a_process(f"compile_vit(*{arguments!r})", "AOTInductor"))

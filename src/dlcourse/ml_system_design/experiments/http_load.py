@@ -32,10 +32,12 @@ SIDE = 72  # pixels of the pictures
 IDLE = 2.0  # s after which clients let a connection go; uvicorn closes it after 5
 
 
-# Models: each a function (n, *shape) -> (n, *answer_shape), with shape and dtype of a request
+# Models: each a function (n, *shape) -> (n, *answer_shape), made in the process that runs it
+
+REQUESTS = {"tripling": ((), "float64"), "lite0": ((3, SIDE, SIDE), "uint8")}  # shape and dtype
 
 
-def tripling(seconds: str) -> tuple[Callable[[NDArray], NDArray], tuple[int, ...], str]:
+def tripling(seconds: str) -> Callable[[NDArray], NDArray]:
     """3 x after so many seconds: nobody can mistake another request's answer for its own."""
     pause = float(seconds)
 
@@ -43,10 +45,10 @@ def tripling(seconds: str) -> tuple[Callable[[NDArray], NDArray], tuple[int, ...
         time.sleep(pause)
         return 3 * x
 
-    return predict, (), "float64"
+    return predict
 
 
-def lite0(path: str) -> tuple[Callable[[NDArray], NDArray], tuple[int, ...], str]:
+def lite0(path: str) -> Callable[[NDArray], NDArray]:
     """EfficientNet-Lite0 from a file of ``save_model``, on one thread: picture to 1,000 logits."""
     import timm
     import torch
@@ -65,13 +67,18 @@ def lite0(path: str) -> tuple[Callable[[NDArray], NDArray], tuple[int, ...], str
 
     for n in (1, 8):  # warm up
         predict(np.zeros((n, 3, SIDE, SIDE), np.uint8))
-    return predict, (3, SIDE, SIDE), "uint8"
+    return predict
 
 
-def model_named(name: str) -> tuple[Callable[[NDArray], NDArray], tuple[int, ...], str]:
+def model_named(name: str) -> Callable[[NDArray], NDArray]:
     """``tripling:seconds``, or ``lite0:path``."""
     name, _, argument = name.partition(":")
     return {"tripling": tripling, "lite0": lite0}[name](argument)
+
+
+def request_of(name: str) -> tuple[tuple[int, ...], str]:
+    """Shape and dtype of a request to the model of that name."""
+    return REQUESTS[name.partition(":")[0]]
 
 
 # Servers
@@ -93,6 +100,16 @@ class Server:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         (line,) = (line for line in status.splitlines() if line.startswith("VmRSS:"))
         return int(line.split()[1]) / 1024
+
+    def cpu_seconds(self) -> float:
+        """CPU time so far of it and those of its children that live (Linux)."""
+        ticks = 0
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                fields = path.read_text().rpartition(")")[2].split()  # from the state on
+                if int(fields[2]) == self.process.pid:  # the group
+                    ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def pause(self) -> None:
         """Stop it and its children where they are, so that it takes no time from another one."""
@@ -119,7 +136,8 @@ def serving(
 
     Args:
         model: as for ``model_named``.
-        kind: "ours", or "litserve".
+        kind: "ours", with the model in a process of its own; "thread", ours with the model in a
+            thread of the server; or "litserve".
         start: seconds in which it must be ready.
         options: ``batch``, ``delay`` (s), ``queue``, ``timeout`` (s).
 
@@ -161,18 +179,25 @@ def serve(
     timeout: float | None = None,
 ) -> None:  # fmt: skip
     """Serve until the process ends."""
+    _allow_many_connections()
     if kind == "litserve":
         from dlcourse.ml_system_design.experiments.litserve_peer import serve_peer
 
         return serve_peer(model, port, batch, delay)
     import uvicorn
 
-    from dlcourse.ml_system_design import ModelService, create_app
+    from dlcourse.ml_system_design import ModelProcess, ModelService, create_app
 
-    predict, shape, dtype = model_named(model)
-    service = ModelService(predict, batch, delay, queue, cache_size=0, timeout=timeout)
-    app = create_app(service, shape, dtype)
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", access_log=False, backlog=8192)
+    with contextlib.ExitStack() as stack:
+        if kind == "thread":
+            predict = model_named(model)
+        else:
+            predict = stack.enter_context(ModelProcess(model_named, model))
+        service = ModelService(predict, batch, delay, queue, cache_size=0, timeout=timeout)
+        uvicorn.run(
+            create_app(service, *request_of(model)), host="127.0.0.1", port=port, log_level="error",
+            access_log=False, backlog=8192,
+        )  # fmt: skip
 
 
 # Clients
@@ -273,11 +298,15 @@ def load(server: Server, arrivals: NDArray[np.float64], bodies: Sequence[bytes])
     return Outcomes(**arrays, answers=found["answers"], wall=found["wall"])
 
 
-def _clients() -> None:
+def _allow_many_connections() -> None:
     import resource
 
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _clients() -> None:
+    _allow_many_connections()
     work = json.load(sys.stdin)
     bodies = [body.encode() for body in work["bodies"]]
     outcomes = asyncio.run(send(work["port"], work["arrivals"], bodies))

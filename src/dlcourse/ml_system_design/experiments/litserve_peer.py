@@ -11,7 +11,7 @@ import litserve
 import numpy as np
 from numpy.typing import NDArray
 
-from .http_load import model_named
+from .http_load import model_named, request_of
 
 
 class Peer(litserve.LitAPI):
@@ -26,7 +26,7 @@ class Peer(litserve.LitAPI):
         self.name = model
 
     def setup(self, device: str) -> None:
-        self.model, _, self.dtype = model_named(self.name)
+        self.model, (_, self.dtype) = model_named(self.name), request_of(self.name)
 
     def decode_request(self, request) -> NDArray:  # type: ignore[no-untyped-def]
         return np.array(request["x"], self.dtype)

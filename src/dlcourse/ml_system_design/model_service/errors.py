@@ -27,3 +27,18 @@ class ModelError(ServiceError):
 
 class BadModelOutput(ModelError):
     """``predict_fn`` returned what can't be one answer for each request (500)."""
+
+
+class ModelProcessError(RuntimeError):
+    """The model of a ``ModelProcess`` raised; type, text and traceback are those of its process.
+
+    No ``ServiceError``: behind a ``ModelService`` it is the cause of a ``ModelError``.
+    """
+
+
+class ModelProcessDied(ModelProcessError):
+    """The process ended during the call, as after a crash; another one was started."""
+
+
+class ModelProcessTimeout(ModelProcessError):
+    """The call took too long; its process was killed and another one started."""

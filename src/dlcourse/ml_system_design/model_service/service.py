@@ -74,9 +74,9 @@ class ModelService:
     The model decides about NaN: the service passes it on, since to some models it is a missing
     value. A ``predict_fn`` that raises for it fails that request alone.
 
-    Nothing can stop a ``predict_fn`` that hangs. With a ``timeout`` its callers get
-    ``ServiceTimeout``, and so do all later ones; ``stats()`` shows it, and the process must be
-    started anew.
+    Nothing can stop a thread, so nothing stops a ``predict_fn`` that hangs in it. With a
+    ``timeout`` its callers get ``ServiceTimeout``, and so do all later ones; ``stats()`` shows it,
+    and the process must be started anew. A ``ModelProcess`` as ``predict_fn`` can be stopped.
 
     Leaving the ``async with`` refuses new requests with ``ServiceClosed`` and answers those
     waiting; ``close`` can do so with a limit. A service is opened once.
@@ -87,8 +87,10 @@ class ModelService:
             It may be called with batches of any such n, so the last bits of a float can vary.
         max_batch_size: requests in a batch at most.
         max_delay: seconds that the oldest request waits at most for a fuller batch.
-        max_queue: requests waiting for a batch at most; joined ones count once.
-        cache_size: answers kept at most; 0 keeps none.
+        max_queue: requests waiting for a batch at most; joined ones count once. To choose a batch
+            each kind that waits is looked at, so its time grows with their number.
+        cache_size: answers kept at most, whatever their size: memory for so many must be there. 0
+            keeps none.
         timeout: seconds from a request to its answer, or None for no limit.
         version: of the model; part of the key.
 
@@ -105,7 +107,7 @@ class ModelService:
         timeout: float | None = None,
         version: str = "",
     ) -> None:
-        if not callable(predict_fn) or inspect.iscoroutinefunction(predict_fn):
+        if not callable(predict_fn) or _is_async(predict_fn):
             raise TypeError(
                 "predict_fn must be an ordinary function, since it runs in a thread: "
                 f"got {predict_fn!r}"
@@ -368,7 +370,7 @@ class ModelService:
             self._finish(left, ServiceClosed("the service closed before the answer came"))
 
     async def _answer(self, batch: list[_Job]) -> None:
-        """Run a batch; a function of its own, so that nothing holds it while the next is awaited."""
+        """Run a batch; a function of its own, so that nothing holds it while the next comes."""
         outcomes = await self._call(batch)
         if len(batch) > 1 and type(outcomes) is ModelError:  # it raised
             await self._one_by_one(batch)
@@ -426,6 +428,12 @@ def _caused(failure: ModelError, cause: BaseException) -> ModelError:
     of error, traceback and frame holds the batch in memory."""
     failure.__cause__ = cause
     return failure
+
+
+def _is_async(function: Callable) -> bool:
+    """Whether a call gives a coroutine or an asynchronous generator, and no answer."""
+    called = function, type(function).__call__  # the second is that of an object's class
+    return any(inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) for f in called)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -30,6 +30,8 @@ class AlertRule:
         clear_for_seconds: how long it must be back, at least 0.
         repeat_after: seconds after which an alert that is still raised is told again; None: never.
         when: "above" for what should be low (latency), "below" for what should be high (accuracy).
+        max_gap: seconds between two values, beyond which nobody knows what lay between them: either
+            duration then begins anew. None takes two bad values for bad all the time between.
 
     Raises ValueError where ``clear_at`` is worse than ``raise_at``, and for other numbers.
     """
@@ -42,6 +44,7 @@ class AlertRule:
     clear_for_seconds: float = 0.0
     repeat_after: float | None = None
     when: Literal["above", "below"] = "above"
+    max_gap: float | None = None
 
     def __post_init__(self) -> None:
         if self.when not in ("above", "below"):
@@ -60,6 +63,8 @@ class AlertRule:
         repeat = self.repeat_after
         if repeat is not None and not _checks.real(repeat, "repeat_after") > 0:
             raise ValueError(f"repeat_after must be above 0 or None: got {self.repeat_after!r}")
+        if self.max_gap is not None and not _checks.real(self.max_gap, "max_gap") > 0:
+            raise ValueError(f"max_gap must be above 0 or None: got {self.max_gap!r}")
 
     def _beyond(self, value: float, threshold: float) -> bool:
         return value > threshold if self.when == "above" else value < threshold
@@ -141,7 +146,7 @@ class AlertManager:
 
         A metric that is None or NaN is unknown: it neither clears an alert nor lets one ripen. One
         that is absent leaves its rules as they are, and its time goes on: give None for what could
-        not be measured. ``stale`` finds those that stay away.
+        not be measured, or the rule a ``max_gap``. ``stale`` finds those that stay away.
 
         Raises TypeError for a value that is no number, before any rule is followed, and ValueError
         where the clock went back.
@@ -180,6 +185,8 @@ class AlertManager:
         if value is None or math.isnan(value):
             state.other_since = None
             return
+        if rule.max_gap is not None and state.seen is not None and now - state.seen > rule.max_gap:
+            state.other_since = None
         state.value, state.seen = value, now
         if not (rule.is_good(value) if state.raised else rule.is_bad(value)):
             state.other_since = None

@@ -13,6 +13,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prometheus_client import generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
 from . import _checks
 from .quantile_sketch import DDSketch
 
@@ -172,16 +175,19 @@ class PredictionLog:
             sketch = self._latencies
             quantiles = {q: sketch.quantile(q) if sketch.count else math.nan for q in _QUANTILES}
             recorded, seconds, late = self._recorded, self._seconds, self.late_labels
-        name = "prediction_latency_seconds"
-        samples = {f'{name}{{quantile="{q}"}}': value for q, value in quantiles.items()}
-        samples |= {f"{name}_sum": seconds, f"{name}_count": recorded}
-        families: list[tuple[str, str, Mapping[str, float]]] = [
-            ("predictions_kept", "gauge", {"predictions_kept": kept}),
-            ("predictions_labelled", "gauge", {"predictions_labelled": known}),
-            ("labels_late_total", "counter", {"labels_late_total": late}),
-            (name, "summary", samples),
+        latency = Metric("prediction_latency_seconds", "Time to answer, in seconds.", "summary")
+        for q, value in quantiles.items():
+            latency.add_sample(latency.name, {"quantile": str(q)}, value)
+        latency.add_sample(f"{latency.name}_sum", {}, seconds)
+        latency.add_sample(f"{latency.name}_count", {}, recorded)
+        families = [
+            GaugeMetricFamily("predictions_kept", "Predictions in the log.", kept),
+            GaugeMetricFamily("predictions_labelled", "Those of them that have a label.", known),
+            CounterMetricFamily("labels_late", "Labels whose prediction had left the log.", late),
+            latency,
         ]
-        taken = {family for family, _, _ in families} | {f"{name}_sum", f"{name}_count"}
+        taken = {family.name for family in families}
+        taken |= {"labels_late_total", f"{latency.name}_sum", f"{latency.name}_count"}
         for gauge, value in (gauges or {}).items():
             if not isinstance(gauge, str) or not _METRIC.fullmatch(gauge) or gauge in taken:
                 raise ValueError(
@@ -189,12 +195,8 @@ class PredictionLog:
                     f"and be none of {sorted(taken)}: got {gauge!r}"
                 )
             number = math.nan if value is None else _checks.real(value, f"gauges[{gauge!r}]")
-            families.append((gauge, "gauge", {gauge: number}))
-        lines = []
-        for family, kind, rows in families:
-            lines.append(f"# TYPE {family} {kind}")
-            lines += [f"{sample} {_number(value)}" for sample, value in rows.items()]
-        return "\n".join(lines) + "\n"
+            families.append(GaugeMetricFamily(gauge, "Given by the caller.", number))
+        return generate_latest(_Collected(families)).decode("utf8")
 
     def _newest(self, newest: int | None) -> list[_Served]:
         if newest is not None:
@@ -204,10 +206,11 @@ class PredictionLog:
         return kept if newest is None else kept[-newest:]
 
 
-def _number(value: float) -> str:
-    """As Prometheus writes numbers: NaN, +Inf and -Inf, else Python's shortest."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    return repr(value)
+class _Collected:
+    """Families that are there already, as prometheus_client wants to collect them."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self.families = families
+
+    def collect(self) -> list[Metric]:
+        return self.families

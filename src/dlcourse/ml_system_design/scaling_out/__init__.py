@@ -1,0 +1,1 @@
+"""Chapter 123.2c: past one server: replicas, autoscaling, and batches of language models."""
