@@ -7,6 +7,8 @@ from .emoji_pictures import EmojiSplits as EmojiSplits
 from .emoji_pictures import emoji as emoji
 from .emoji_pictures import emoji_splits as emoji_splits
 from .image_folders import image_folder as image_folder
+from .medical_pictures import MEDICAL_PICTURES as MEDICAL_PICTURES
+from .medical_pictures import medical_picture as medical_picture
 from .mnist_5k import mnist as mnist
 from .monitored_tables import MonitoredTable as MonitoredTable
 from .monitored_tables import california_housing as california_housing

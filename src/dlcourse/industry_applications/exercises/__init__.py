@@ -1,0 +1,1 @@
+"""Exercises and quizzes of chapter 124, one small file each."""

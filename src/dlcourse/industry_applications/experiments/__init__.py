@@ -1,0 +1,1 @@
+"""Experiments of chapter 124, which its pages and their recorded cells run."""
