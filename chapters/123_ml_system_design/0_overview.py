@@ -14,6 +14,7 @@
 # | {doc}`123.1 Feature engineering <1_feature_engineering>` | training and serving must compute the same numbers, from the past alone | a feature pipeline, point-in-time joins, a comparison of two paths |
 # | {doc}`123.2a A model service <2a_model_service>` | many callers, one model, a queue that must not grow without end | batching, cache, time limits, a checked model file, queueing by simulation and formula |
 # | {doc}`123.2b Ahead-of-time compilation <2b_ahead_of_time>` | the model should be fast from its first request, without Python's compiler at hand | a compiled model file, compared with the model, that is refused where it can't run |
+# | {doc}`123.2c Scaling out <2c_scaling_out>` | one server is not enough, or must not be the only one | a balancer, a fleet that follows its load, continuous batching of a language model |
 # | {doc}`123.3 Monitoring and alerts <3_monitoring>` | the world changes, labels come late, and nobody looks at a chart all day | drift tests, a prediction log, quantiles in little memory, alerts that do not flutter |
 #
 # Each is meant to take about an hour, and none needs a GPU. What the document's own listings
@@ -545,9 +546,10 @@ claim(
 # | more requests than the model can answer | a bounded queue that refuses, time limits, batching | no | 123.2a |
 # | a damaged or wrong model file | names, shapes and a digest, checked before the first answer | no | 123.2a |
 # | a slow first request | compile ahead of time | no | 123.2b |
+# | a load that grows faster than servers start | room for what may come within a start-up | no | 123.2c |
 # | other inputs than in training | tests of each feature, corrected together, with the size of the effect | no | 123.3 |
 # | the same inputs, another law | the gap, overall and by segment, on labels that come late | yes | 123.3 |
-# | an alarm an hour that nobody reads | two thresholds, a duration, one message a change | no | 123.3 |
+# | an alarm an hour that nobody reads | durations, two thresholds, one message a change | no | 123.3 |
 #
 # The ML test score is a rubric of 28 such tests {cite:p}`breck2017mltest`.
 #

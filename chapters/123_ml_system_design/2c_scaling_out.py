@@ -422,8 +422,8 @@ else:
     say(NOT_YET)
 
 # %% [markdown] tags=["skip"]
-# Proxy, callers and replicas share two cores here, so this shows that it works, and no gain:
-# replicas need cores, or machines, of their own.
+# Proxy, callers and replicas share two cores here, which also had other work: what a replica adds on
+# a machine of its own this does not show.
 
 # %% [markdown] tags=["slide"]
 # (sec-123-2c-language)=
