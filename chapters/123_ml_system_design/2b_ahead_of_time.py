@@ -49,7 +49,7 @@ COLOR = {
 
 
 def in_time(way, name):
-    """Whether this is measured: torch.compile needs many minutes for a network of 50 convolutions."""
+    """Whether this is measured: torch.compile needs many minutes for 50 convolutions."""
     return way != "torch.compile" or name in FIXED
 
 
@@ -429,8 +429,8 @@ claim(
 # Three models with random weights, one thread, five ways to run them. In each of three repetitions
 # the ways take turns, call by call; a number is the median of a repetition. All files were compared
 # with eager when they were written. For some sizes a file is compiled for that batch alone, to see
-# what a free batch costs. EfficientNet-Lite0 goes without `torch.compile`, which took more than
-# seven minutes for its 50 convolutions here; AOTInductor uses the same compiler.
+# what a free batch costs. EfficientNet-Lite0 goes without `torch.compile`, which takes many minutes
+# for its 50 convolutions; AOTInductor uses the same compiler.
 
 # %% tags=["long", "hide-input"] name="latency"
 from concurrent.futures import ThreadPoolExecutor
@@ -621,9 +621,9 @@ if LATENCY:
     )
     share = beside("AOTInductor", "pause") / beside("AOTInductor", "ms")
     claim(
-        "PyTorch's loader of AOTInductor packages keeps the interpreter for {share} of the call; eager "
-        "gives it away for more than that. Such a model belongs into a process of its own where "
-        "one thread must answer many callers (`ModelProcess` of 123.2a).",
+        "PyTorch's loader of AOTInductor packages keeps the interpreter for {share} of the call; "
+        "eager gives it away for more than that. Such a model belongs into a process of its own "
+        "where one thread must answer many callers (`ModelProcess` of 123.2a).",
         share.min() > 0.8
         and share.min() > (beside("eager", "pause") / beside("eager", "ms")).max(),
         share=middle(share),
@@ -719,10 +719,10 @@ if COLD:
             )
     say(
         "\n".join(lines) + "\n\nMedian (least–largest) of three repetitions; requests of one row, "
-        "one after the other, counted from the medians. 0 means that it was no later from the start, "
-        "“at no number” that a request was slower than eager's. AOTInductor's first answer includes "
-        "the import of PyTorch's documented loader, which brings the compiler's Python code along; alone "
-        "in a process that import took {importing} s.",
+        "one after the other, counted from the medians. 0 means that it was no later from the "
+        "start, “at no number” that a request was slower than eager's. AOTInductor's first answer "
+        "includes the import of PyTorch's documented loader, which brings the compiler's Python "
+        "code along; alone in a process that import took {importing} s.",
         importing=middle(np.concatenate([of("starts", m, "importing") for m in ("MLP", "ViT")])),
     )
     claim(
@@ -893,8 +893,8 @@ if GPU:
     )
     most = GPU["rates"][-1]
     claim(
-        "At {rate} pictures/s offered, in each repetition, each form with batching serves more than "
-        "eager one by one: {gain} times as many.",
+        "At {rate} pictures/s offered, in each repetition, each form with batching serves more "
+        "than eager one by one: {gain} times as many.",
         all(
             min(load_of(form, most, "served")) > max(load_of("eager, one by one", most, "served"))
             for form in gpu_forms[1:]
@@ -932,10 +932,10 @@ if GPU:
     claim(
         "**Faster alone, slower in the service.** In each repetition AOTInductor's call of 32 "
         "pictures is faster than eager's ({gain} of its time), and at {rate} pictures/s it serves "
-        "fewer: {served} of eager's. The requests were late before they reached the queue: of those "
-        "that it got, none was refused, and half waited {late} s or more. That fits a call that "
-        "keeps the interpreter, so that the event loop stands still, as measured on the processor "
-        "above; with the model in a process of its own it was not tried here.",
+        "fewer: {served} of eager's. The requests were late before they reached the queue: of "
+        "those that it got, none was refused, and half waited {late} s or more. That fits a call "
+        "that keeps the interpreter, so that the event loop stands still, as measured on the "
+        "processor above; with the model in a process of its own it was not tried here.",
         (alone["AOTInductor"] < alone["eager"]).all()
         and max(load_of("AOTInductor, batches", most, "served"))
         < min(load_of(batched, most, "served"))

@@ -178,10 +178,10 @@ for policy in POLICIES:
 lines.append("| one shared queue (Erlang) | " + " | ".join(f"{b:.2f}" for b in bound.values()) + " |")
 say("\n".join(lines) + f"\n\nExponential service times; mean and range over {len(SEEDS)} seeds.")
 claim(
-    "With fixed service times random choice gives the wait of Pollaczek and Khinchine, up to {off:.1f} "
-    "standard errors. With exponential ones, at each load and for each seed: two choices wait less "
-    "than random ones, and the shortest queue less than two choices. In the mean none beats one "
-    "shared queue.",
+    "With fixed service times random choice gives the wait of Pollaczek and Khinchine, up to "
+    "{off:.1f} standard errors. With exponential ones, at each load and for each seed: two "
+    "choices wait less than random ones, and the shortest queue less than two choices. In the "
+    "mean none beats one shared queue.",
     max(off.values()) < 5
     and all(
         x < y < z
@@ -204,9 +204,9 @@ even = {
     for policy in ("round robin", "two choices") for vary in (False, True)
 }  # fmt: skip
 claim(
-    "p99 at load 0.9 with fixed service times: round robin {a}, two choices {b} service times. With "
-    "exponential ones: {c} and {d}. The order turns round, for each seed: where requests differ, one "
-    "must look who is busy.",
+    "p99 at load 0.9 with fixed service times: round robin {a}, two choices {b} service times. "
+    "With exponential ones: {c} and {d}. The order turns round, for each seed: where requests "
+    "differ, one must look who is busy.",
     all(x < y for x, y in zip(even["round robin", False], even["two choices", False]))
     and all(x > y for x, y in zip(even["round robin", True], even["two choices", True])),
     a=mean_and_range(even["round robin", False], ".1f"),
@@ -241,9 +241,9 @@ plt.show()
 
 # %% tags=["hide-input", "check"]
 claim(
-    "With fresh numbers the shortest queue takes {fresh} s and two choices {two} s. With numbers that "
-    "are up to four service times old: {old} s and {two_old} s, for random choice {blind} s. The order "
-    "of the first two turns round, for each seed.",
+    "With fresh numbers the shortest queue takes {fresh} s and two choices {two} s. With numbers "
+    "that are up to four service times old: {old} s and {two_old} s, for random choice {blind} s. "
+    "The order of the first two turns round, for each seed.",
     (aged["shortest queue"][0] < aged["two choices"][0]).all()
     and (aged["shortest queue"][-1] > aged["two choices"][-1]).all(),
     fresh=mean_and_range(aged["shortest queue"][0]),
@@ -337,8 +337,8 @@ def told(name):
 
 found = {name: told(name) for name in AUTOSCALERS}
 say(
-    "| looks at | ready before | wanted 15 s after | over 2 s in the next minute, % | slowest, s |\n"
-    "|---|---|---|---|---|\n"
+    "| looks at | ready before | wanted 15 s after | over 2 s in the next minute, % | slowest, s "
+    "|\n|---|---|---|---|---|\n"
     + "\n".join(
         f"| {name} | " + " | ".join(mean_and_range(row, ".0f") for row in rows) + " |"
         for name, rows in found.items()
@@ -403,10 +403,10 @@ RAY = values_of("123.2c.ray", "runs", "ray")
 if RAY:
     rates = {n: [r["rate"] for r in RAY["runs"] if r["replicas"] == n] for n in (1, 2)}
     claim(
-        "With Ray {ray} on one machine of two cores, 16 callers: each of {count} requests was answered, "
-        "up to {apart:.0e} as the model does; with two replicas both took part, each with at least "
-        "{share:.0%} of the answers. A request of another shape got {refused}. Answers a second: {one} "
-        "from one replica, {two} from two.",
+        "With Ray {ray} on one machine of two cores, 16 callers: each of {count} requests was "
+        "answered, up to {apart:.0e} as the model does; with two replicas both took part, each "
+        "with at least {share:.0%} of the answers. A request of another shape got {refused}. "
+        "Answers a second: {one} from one replica, {two} from two.",
         all(r["failed"] == 0 and r["apart"] < 1e-5 and r["refused"] == 422 for r in RAY["runs"])
         and all(len(r["by_replica"]) == r["replicas"] for r in RAY["runs"]),
         ray=RAY["ray"],
@@ -451,8 +451,8 @@ with torch.no_grad():
             got = small(tokens[None, a:b], cache, slot)
             apart.append(float((got - small(tokens[None, :b])[:, -1]).abs().max()))
 claim(
-    "In {n} comparisons the logits with the cache are those of all tokens read anew, up to {apart:.0e}. "
-    "A test compares the decoder with the Llama of transformers, on the same weights.",
+    "In {n} comparisons the logits with the cache are those of all tokens read anew, up to "
+    "{apart:.0e}. A test compares the decoder with the Llama of transformers, on the same weights.",
     max(apart) < 1e-5,
     n=len(apart),
     apart=max(apart),
@@ -481,9 +481,9 @@ for seed in SEEDS:
             for request in sent
         ]
 claim(
-    "Each of {n} requests got the tokens that it gets alone and without a cache. With four places, static "
-    "batches take {static} steps, continuous ones {continuous}: fewer for each seed, as no place waits for "
-    "the longest.",
+    "Each of {n} requests got the tokens that it gets alone and without a cache. With four "
+    "places, static batches take {static} steps, continuous ones {continuous}: fewer for each "
+    "seed, as no place waits for the longest.",
     all(alike) and all(x < y for x, y in zip(steps[ContinuousBatcher], steps[StaticBatcher])),
     n=len(alike),
     static=mean_and_range(steps[StaticBatcher], ".0f"),
@@ -539,7 +539,8 @@ if MODEL:
 
     kinds = ("StaticBatcher", "ContinuousBatcher")
     say(
-        "| | tokens/s | steps | first token p50, s | p99, s | last token p50, s |\n|---|---|---|---|---|---|\n"
+        "| | tokens/s | steps | first token p50, s | p99, s | last token p50, s "
+        "|\n|---|---|---|---|---|---|\n"
         + "\n".join(
             f"| {kind} | {mean_and_range(of(kind, 'rate'), '.0f')} | "
             f"{mean_and_range(of(kind, 'steps'), '.0f')} | "
@@ -554,8 +555,9 @@ if MODEL:
     )  # fmt: skip
     gain = of("ContinuousBatcher", "rate") / of("StaticBatcher", "rate")
     claim(
-        "Continuous batching makes {gain} times the tokens a second, more in each draw. One request alone, 64 "
-        "tokens: {anew} s where all is read anew for each token, {cached} s with the cache.",
+        "Continuous batching makes {gain} times the tokens a second, more in each draw. One "
+        "request alone, 64 tokens: {anew} s where all is read anew for each token, {cached} s "
+        "with the cache.",
         (gain > 1).all(),
         gain=mean_and_range(gain),
         anew=mean_and_range(MODEL["alone"]),

@@ -272,11 +272,11 @@ if HUNDRED:
     gain, half = paired(POWER["Benjamini–Hochberg"], POWER["Bonferroni"])
     margin = 2 * (0.05 * 0.95 / count) ** 0.5
     claim(
-        "In {count:,} windows without drift, no correction raises a false alarm in {none:.1%} (the "
-        "formula 1 − 0.95¹⁰⁰ gives {formula:.1%}). With either correction it is {bonferroni:.1%} and "
-        "{bh:.1%}, where α = 5 % allows up to {limit:.1%} by chance. Benjamini–Hochberg finds "
-        "{gain:.2f} ± {half:.2f} more of what moved than Bonferroni, paired over seeds. It pays with "
-        "{false:.2f} false alarms a window.",
+        "In {count:,} windows without drift, no correction raises a false alarm in {none:.1%} "
+        "(the formula 1 − 0.95¹⁰⁰ gives {formula:.1%}). With either correction it is "
+        "{bonferroni:.1%} and {bh:.1%}, where α = 5 % allows up to {limit:.1%} by chance. "
+        "Benjamini–Hochberg finds {gain:.2f} ± {half:.2f} more of what moved than Bonferroni, "
+        "paired over seeds. It pays with {false:.2f} false alarms a window.",
         abs(np.mean(ANY["none"]) - (1 - 0.95**100)) < 0.01
         and max(np.mean(ANY["Bonferroni"]), np.mean(ANY["Benjamini–Hochberg"])) <= 0.05 + margin
         and gain > half,
@@ -615,8 +615,8 @@ def watch(seed, after):
 high = [watch(seed, 0.5) for seed in SEEDS]
 low = [watch(seed, 0.2) for seed in SEEDS]
 claim(
-    "An error rate of 0.1 goes to 0.5: found after {fast} values. To 0.2: after {slow}. False alarms "
-    "before, in all {n} streams of 1,500 values: {false}.",
+    "An error rate of 0.1 goes to 0.5: found after {fast} values. To 0.2: after {slow}. False "
+    "alarms before, in all {n} streams of 1,500 values: {false}.",
     sum(f for f, _ in high) <= 2 and max(t for _, t in high) < min(t for _, t in low),
     fast=spread([t for _, t in high], 0), slow=spread([t for _, t in low], 0),
     n=len(SEEDS), false=sum(f for f, _ in high),
@@ -863,12 +863,12 @@ if CALIFORNIA:
     )  # fmt: skip
     claim(
         "The AUC goes from {was:.3f} to {now:.3f}. Rows one by one give a narrow interval; "
-        "with weeks as the unit the interval is {wider:.1f} times as wide, and still below 0. **By "
-        "inputs the monitor can't tell the two apart**: with rows as independent each of the {n} "
-        "months raises an alarm, the {reference} of the reference too. With blocks of a week "
+        "with weeks as the unit the interval is {wider:.1f} times as wide, and still below 0. **An "
+        "alarm on the inputs says little here**: with rows as independent each of the {n} months "
+        "raises one, the {reference} of the reference too. With blocks of a week "
         "{false} of those and {true} of the {later} later ones still do: the autocorrelation time "
-        "is up to {tau:.0f} rows, so that a week is too short a block. **By the month's AUC** it "
-        "can't either: {low} before and {high} after overlap; the share of dear houses goes from "
+        "is up to {tau:.0f} rows, so that a week is too short a block. **Nor does one "
+        "month's AUC**: {low} before and {high} after overlap; the share of dear houses goes from "
         "{least:.2f} to {most:.2f} between months. ADWIN on the errors cuts {early} times within "
         "the reference, and {late} times after it.",
         all(m["rows"] > 0 for m in months)
