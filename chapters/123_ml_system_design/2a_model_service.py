@@ -948,7 +948,11 @@ if HTTP:
         ax.set_xlabel("load (1: all that the model alone can do)")
     axes[0].set_ylabel("time to the answer (ms)")
     axes[0].legend(fontsize=7)
-    plt.show()
+else:
+    fig, ax = plt.subplots(figsize=(7, 3))
+    ax.text(0.5, 0.5, "not recorded yet", ha="center", va="center", transform=ax.transAxes)
+    ax.set(xlabel="load (1: all that the model alone can do)", ylabel="time to the answer (ms)")
+plt.show()
 
 # %% tags=["hide-input", "check"]
 if HTTP:

@@ -463,9 +463,9 @@ for k, (name, picture) in enumerate(REAL.items()):
 for ax in axes:
     ax.set(xticks=[], yticks=[])
 plt.show()
-say(credit("medical-pictures"))
 
 # %% tags=["hide-input", "check"]
+say(credit("medical-pictures"))
 crops = torch.cat([
     picture[..., r : r + 32, c : c + 32] for picture in REAL.values()
     for r in range(40, 81, 20) for c in range(40, 81, 20)
