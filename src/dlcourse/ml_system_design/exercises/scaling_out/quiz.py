@@ -63,15 +63,15 @@ QUIZ = Quiz(
             "What does a cache of keys and values save, for each new token?",
             [
                 Choice(
-                    "Reading the tokens before it again, through all layers.",
-                    "Their keys and values don't change, since no token sees a later one.",
-                    right=True,
-                ),
-                Choice(
                     "The attention over the tokens before it.",
                     "The new query still looks at all of them.",
                 ),
                 Choice("The weights.", "All weights are read for each step."),
+                Choice(
+                    "Reading the tokens before it again, through all layers.",
+                    "Their keys and values don't change, since no token sees a later one.",
+                    right=True,
+                ),
             ],
         ),
         Question(
@@ -79,13 +79,13 @@ QUIZ = Quiz(
             "When does continuous batching gain nothing over static batches?",
             [
                 Choice(
+                    "When answers are short.",
+                    "It is their difference that counts, not their length.",
+                ),
+                Choice(
                     "When all answers have one length, and a full batch always waits.",
                     "Then no place is ever empty in a static batch either.",
                     right=True,
-                ),
-                Choice(
-                    "When answers are short.",
-                    "It is their difference that counts, not their length.",
                 ),
                 Choice(
                     "When the model is small.",
