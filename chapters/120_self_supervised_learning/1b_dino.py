@@ -1010,14 +1010,16 @@ for row, (name, maps) in zip(axes, rows.items(), strict=True):
 plt.show()
 
 # %% tags=["hide-input", "check"]
+from dlcourse.notebook import paired
+
+
 def spread_of(values):
     return f"{statistics.mean(values):.0%} ± {statistics.stdev(values):.0%}"
 
 
 share = recorded("120.1b.attention")["share"]
 dino = share["DINOv2"]
-gain = [100 * (d - u) for d, u in zip(dino, share["untrained"], strict=True)]
-half = 4.303 * statistics.stdev(gain) / len(gain) ** 0.5  # Student's t, three seeds
+gain, half = (100 * value for value in paired(dino, share["untrained"]))
 claim(
     "The shape covers {area:.0%} of a picture. The chosen head spends on"
     " it, mean ± standard deviation of {n} seeds: untrained {untrained},"
@@ -1027,10 +1029,10 @@ claim(
     " **So this small training does not show DINO's well-known result**; with labels"
     " the attention does fall on the shape. The picture above is of the first seed,"
     " the one in which DINOv2 looks at the shape most ({best:.0%}; the others: {rest}).",
-    abs(statistics.mean(gain)) < half
+    abs(gain) < half
     and dino[0] == max(dino)
     and all(s > d and s > 2 * u for d, s, u in zip(dino, share["with labels"], share["untrained"])),
-    gain=statistics.mean(gain),
+    gain=gain,
     half=half,
     best=dino[0],
     rest=" and ".join(f"{d:.0%}" for d in dino[1:]),
